@@ -1,0 +1,72 @@
+"""One compiled graph behind `infer`: ONNX Runtime, silent about models and roles."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mothlight.engine.errors import BundleError, UserError
+
+Tensors = Mapping[str, NDArray[Any]]
+CPU = ("CPUExecutionProvider",)
+NO_MEMORY = ("Failed to allocate memory", "out of memory", "bad_alloc", "BFCArena")
+
+
+class OrtRunner:
+    """An ONNX graph in an ONNX Runtime session; `infer` may be called from several threads at once."""
+
+    def __init__(self, path: Path, *, threads: int = 1, providers: Sequence[str] = CPU) -> None:
+        """Load the graph; `threads` is explicit, since results may depend on it in the last bit.
+
+        Raises:
+            UserError: a provider is not there (ONNX Runtime itself would fall back to the CPU with a log line).
+            BundleError: ONNX Runtime refuses the graph.
+        """
+        import onnxruntime
+
+        self.path = path
+        _require(path, providers, onnxruntime.get_available_providers())
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.use_deterministic_compute = True
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        except Exception as error:  # onnxruntime's own exceptions share no public base
+            raise BundleError(f"ONNX Runtime refuses {path}: {str(error).splitlines()[0]}") from error
+        session.disable_fallback()
+        _require(path, providers, session.get_providers())
+        self._session = session
+        self._inputs = {value.name for value in session.get_inputs()}
+        self._outputs = [value.name for value in session.get_outputs()]
+
+    def infer(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Outputs by name.
+
+        Raises:
+            ValueError: an input is missing, or unknown.
+            MemoryError: the batch does not fit.
+        """
+        if inputs.keys() != self._inputs:
+            wanted, given = (", ".join(sorted(names)) for names in (self._inputs, inputs))
+            raise ValueError(f"{self.path.name} takes {wanted}; it was given {given}")
+        try:
+            values = self._session.run(self._outputs, inputs)
+        except Exception as error:
+            if any(sign in str(error) for sign in NO_MEMORY):
+                raise MemoryError(f"{self.path.name}: {error}") from error
+            raise
+        return dict(zip(self._outputs, values, strict=True))
+
+
+def _require(path: Path, wanted: Sequence[str], present: Sequence[str]) -> None:
+    if missing := [name for name in wanted if name not in present]:
+        raise UserError(
+            f"The execution provider {', '.join(missing)} is not available for {path.name}; there is "
+            f"{', '.join(present)}: choose one of these or install the onnxruntime build that has it."
+        )
