@@ -1,0 +1,83 @@
+"""Library against ONNX, output by output, on fresh random inputs and at several batch sizes."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from mothlight.engine.errors import BundleError
+from mothlight.engine.models.bundle import Check
+from mothlight.engine.models.runner import OrtRunner
+from mothlight.exporters.graphs import Graph
+
+BATCHES = (1, 2, 5)
+SEED = 20_260_101
+"""Of the fresh inputs; the export itself used another."""
+
+
+def verify_graph(graph: Graph, model: onnx.ModelProto) -> list[Check]:
+    """One check per output and batch size.
+
+    Raises:
+        BundleError: an output's shape is not the library's, it is not finite, or it is off by more than the tolerance.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{graph.name}.onnx"
+        onnx.save(model, str(path))
+        runner = OrtRunner(path)
+        checks = []
+        for batch in BATCHES:
+            inputs = graph.make_inputs(batch, torch.Generator().manual_seed(SEED + batch))
+            with torch.no_grad():
+                given = graph.module(*inputs.values())
+            wanted = [value.numpy() for value in (given if isinstance(given, tuple) else (given,))]
+            try:
+                got = runner.infer(**{name: value.numpy() for name, value in inputs.items()})
+            except Exception as error:  # onnxruntime's own exceptions share no public base
+                reason = str(error).splitlines()[0]
+                raise BundleError(f"The exported graph {graph.name} does not run at batch {batch}: {reason}") from error
+            for name, value in zip(graph.outputs, wanted, strict=True):
+                checks.append(require(compare(graph.name, name, value, got[name], graph.tolerance)))
+    return checks
+
+
+def compare(graph: str, output: str, wanted: NDArray[np.generic], got: NDArray[np.generic], tolerance: float) -> Check:
+    """How far `got` is from `wanted`: images in grey levels, indices absolutely, the rest relative to the largest.
+
+    Raises:
+        BundleError: the shapes differ.
+    """
+    if wanted.shape != got.shape:
+        raise BundleError(f"{graph}: {output} has the shape {got.shape}, the library's has {wanted.shape}.")
+    a, b = wanted.astype(np.float64), got.astype(np.float64)
+    difference = float(np.max(np.abs(a - b), initial=0.0))
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        difference = float(np.finfo(np.float64).max)
+    if wanted.dtype == np.uint8:
+        return Check(
+            graph=graph, output=output, batch=len(got), difference=difference, tolerance=tolerance, unit="grey levels"
+        )
+    if np.issubdtype(wanted.dtype, np.integer):
+        return Check(graph=graph, output=output, batch=len(got), difference=difference, tolerance=0.0, unit="absolute")
+    scale = float(np.max(np.abs(a), initial=0.0)) or 1.0
+    return Check(
+        graph=graph, output=output, batch=len(got), difference=difference / scale, tolerance=tolerance, unit="relative"
+    )
+
+
+def require(check: Check) -> Check:
+    """The check again.
+
+    Raises:
+        BundleError: it failed.
+    """
+    bad = check.difference < check.tolerance if check.unit == "PSNR dB" else check.difference > check.tolerance
+    if bad:
+        raise BundleError(
+            f"{check.graph}: {check.output} at batch {check.batch} is {check.difference:.3g} ({check.unit}) away from "
+            f"the library's, and {check.tolerance:.3g} is the bound."
+        )
+    return check
