@@ -1,0 +1,69 @@
+"""The nouns: what is asked for, and the hashes that name it. An id is a hash of what a thing is, never a number."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+def identify(kind: str, *parts: object) -> str:
+    """The id of a thing of some kind: 32 hex digits over its parts."""
+    digest = hashlib.blake2b(digest_size=16, person=b"mothlight-id")
+    for part in (kind, *parts):
+        raw = str(part).encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "little") + raw)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A text to make images of, and the label that they must show."""
+
+    label: str
+    text: str
+    description: str = ""
+    """The sentences added to the label's plain prompt; empty for the plain prompt itself."""
+
+    @property
+    def prompt_id(self) -> str:
+        """Hash of label and text."""
+        return identify("prompt", self.label, self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The unit of work, of commit and of resume: a prompt and a fixed range of indices."""
+
+    prompt: Prompt
+    first_index: int
+    images: int
+    wave: int
+
+    @property
+    def chunk_id(self) -> str:
+        """Hash of prompt and range."""
+        return identify("chunk", self.prompt.prompt_id, self.first_index, self.images)
+
+    @property
+    def indices(self) -> range:
+        """The indices of its images."""
+        return range(self.first_index, self.first_index + self.images)
+
+    def image_id(self, index: int) -> str:
+        """Hash of prompt and index."""
+        return identify("image", self.prompt.prompt_id, index)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One line of a wave: a prompt and the range of fresh indices that it takes."""
+
+    wave: int
+    phase: str
+    prompt: Prompt
+    first_index: int
+    images: int
+
+    def chunks(self, size: int) -> Iterator[Chunk]:
+        """The range cut into chunks of `size` images; the last may be shorter."""
+        for start in range(0, self.images, size):
+            yield Chunk(self.prompt, self.first_index + start, min(size, self.images - start), self.wave)
