@@ -56,7 +56,7 @@ def export_classifier(
         raise UserError(
             f"{source} names {len(labels)} labels for {model.num_classes} outputs: its config.json needs `label_names`."
         )
-    name = Path(source).name
+    name = out.name
     config: dict[str, Any] = resolve_data_config(model=model)  # type: ignore[no-untyped-call]  # timm
     preprocess = Preprocess(_resize(name, config), config["mean"], config["std"])
     transform: Callable[[Any], Tensor] = create_transform(**config, is_training=False)

@@ -6,19 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Bundle, Manifest, Source
+from mothlight.engine.models.bundle import Bundle, Check, Manifest, Source
+from mothlight.engine.models.noise import noise
 from mothlight.engine.models.sampler import SamplerTable
+from mothlight.engine.records import Prompt
+from mothlight.engine.stages.generate import DiffusionGenerator
 from mothlight.exporters.graphs import Graph, round_to_half
-from mothlight.exporters.publish import export_bundle
+from mothlight.exporters.publish import add_checks, export_bundle
 from mothlight.exporters.sampler import sampler_table
-from mothlight.exporters.tokenizers import bundle_tokenizer
+from mothlight.exporters.tokenizers import SENTENCES, bundle_tokenizer
+from mothlight.exporters.verify import require
 
 TOLERANCE = 1e-3
+PSNR = 40.0
+"""dB between the library's image and the bundle's, at least."""
+SEED = 20_260_101
 GREY_LEVELS = 1.0
 """How far a decoded pixel may be from the library's: one rounding."""
 
@@ -79,7 +87,7 @@ def load_pipeline(source: str) -> Any:
     if kind != "StableDiffusionPipeline":
         raise UserError(f"{source} is a {kind}; this version exports a StableDiffusionPipeline.")
     pipeline: Any = StableDiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]  # diffusers
-        source, local_files_only=True, torch_dtype=torch.float32, use_safetensors=True
+        source, local_files_only=True, dtype=torch.float32, use_safetensors=True
     )
     return pipeline
 
@@ -105,7 +113,7 @@ def export_generator(
     size, tokens = int(pipeline.unet.config.sample_size), int(pipeline.text_encoder.config.max_position_embeddings)
     manifest = Manifest(
         role="generator",
-        name=Path(source).name,
+        name=out.name,
         samplers=tables,
         latent=(int(pipeline.unet.config.in_channels), size, size),
         image_size=size * int(pipeline.vae_scale_factor),
@@ -122,7 +130,34 @@ def export_generator(
         return ids
 
     files = {"tokenizer.json": bundle_tokenizer(pipeline.tokenizer, tokens, encode)}
-    return export_bundle(out, manifest, generator_graphs(pipeline, tables[0]), files, replace=replace)
+    bundle = export_bundle(out, manifest, generator_graphs(pipeline, tables[0]), files, replace=replace)
+    return add_checks(bundle, [verify_pipeline(pipeline, scheduler, bundle, table) for table in tables])
+
+
+def verify_pipeline(pipeline: Any, scheduler: Any, bundle: Bundle, table: SamplerTable) -> Check:
+    """Image by image: the same prompt and noise through diffusers and through the bundle, as the worst PSNR.
+
+    Raises:
+        BundleError: an image is further off than `PSNR`.
+    """
+    steps = len(table.rows)
+    ours = DiffusionGenerator(bundle, seed=SEED, steps=steps)
+    pipeline.scheduler = scheduler
+    pipeline.set_progress_bar_config(disable=True)
+    worst = float("inf")
+    for text in SENTENCES[:2]:
+        prompt, indices = Prompt("label", text), (0, 7, 3)
+        latents = noise(SEED, prompt.label, indices, 0, "latent", bundle.manifest.latent)
+        wanted = pipeline(
+            [text] * len(indices),
+            latents=torch.from_numpy(latents),
+            num_inference_steps=steps,
+            guidance_scale=1.0,
+            output_type="np",
+        ).images
+        error = (np.round(wanted * 255) - ours.images(prompt, indices)).reshape(len(indices), -1)
+        worst = min(worst, float((10 * np.log10(255**2 / np.maximum((error**2).mean(axis=1), 1e-3))).min()))
+    return require(Check(graph=table.name, output="images", batch=3, difference=worst, tolerance=PSNR, unit="PSNR dB"))
 
 
 def generator_graphs(pipeline: DiffusionPipeline, table: SamplerTable) -> list[Graph]:

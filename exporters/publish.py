@@ -11,7 +11,16 @@ import onnx
 from onnx import TensorProto
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import MANIFEST, Bundle, FileEntry, GraphSpec, Manifest, TensorSpec, load_bundle
+from mothlight.engine.models.bundle import (
+    MANIFEST,
+    Bundle,
+    Check,
+    FileEntry,
+    GraphSpec,
+    Manifest,
+    TensorSpec,
+    load_bundle,
+)
 from mothlight.exporters.graphs import OPSET, Graph, to_onnx
 from mothlight.exporters.verify import verify_graph
 
@@ -70,6 +79,15 @@ def publish(out: Path, manifest: Manifest, graphs: Mapping[str, onnx.ModelProto]
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return load_bundle(out)
+
+
+def add_checks(bundle: Bundle, checks: Sequence[Check]) -> Bundle:
+    """The bundle with more checks in its manifest, sealed again."""
+    manifest = bundle.manifest.model_copy(update={"checks": (*bundle.manifest.checks, *checks)}).sealed()
+    beside = bundle.folder / f"{MANIFEST}.new"
+    _write(beside, manifest.to_json())
+    beside.replace(bundle.folder / MANIFEST)
+    return load_bundle(bundle.folder)
 
 
 def graph_spec(file: str, model: onnx.ModelProto) -> GraphSpec:

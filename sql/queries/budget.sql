@@ -1,0 +1,1 @@
+select phase, waves, planned, made from budget order by phase;

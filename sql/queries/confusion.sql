@@ -1,0 +1,3 @@
+select classifier, label, predicted, failures, n, rate, rate_low, rate_high
+from confusion
+order by failures desc, classifier, label, predicted;

@@ -1,0 +1,22 @@
+create or replace view confusion as
+with plain as (
+    select * from outcome where description = '' and phase <> 'reserve' and gated
+),
+total as (
+    select classifier, label, count(*) as n from plain group by all
+)
+select
+    plain.classifier,
+    plain.label,
+    plain.predicted,
+    count(*) as failures,
+    total.n,
+    failures / total.n as rate,
+    wilson_low(failures, total.n) as rate_low,
+    wilson_high(failures, total.n) as rate_high
+from plain
+join total using (classifier, label)
+where plain.wrong
+group by plain.classifier, plain.label, plain.predicted, total.n;
+
+comment on view confusion is 'Which labels are taken for which on plain prompts, of the images that pass the gate; 95 % Wilson intervals.';
