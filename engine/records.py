@@ -67,3 +67,40 @@ class Plan:
         """The range cut into chunks of `size` images; the last may be shorter."""
         for start in range(0, self.images, size):
             yield Chunk(self.prompt, self.first_index + start, min(size, self.images - start), self.wave)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Failures of one classifier on one label with one prediction; `place` 0 is all of them, from 1 on parts."""
+
+    classifier: str
+    label: str
+    predicted: str
+    place: int
+    members: tuple[str, ...]
+    """Image ids."""
+
+    @property
+    def cluster_id(self) -> str:
+        """Hash of whose, what and which part."""
+        return identify("cluster", self.classifier, self.label, self.predicted, self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A description under test: does its prompt raise the rate of its event, for any of the classifiers?"""
+
+    prompt: Prompt
+    event: str
+    """The prediction that counts; empty: any error."""
+    place: int
+    """Rank among its label's at birth, from 0."""
+    score: float
+    cluster_id: str
+    parent_id: str | None = None
+    born_wave: int = 0
+
+    @property
+    def hypothesis_id(self) -> str:
+        """Hash of prompt and event."""
+        return identify("hypothesis", self.prompt.prompt_id, self.event)

@@ -184,7 +184,7 @@ comment on column cluster.cluster_id is 'Hash of the three below.';
 comment on column cluster.classifier is 'Who failed.';
 comment on column cluster.label is 'What the images show.';
 comment on column cluster.predicted is 'What the classifier said.';
-comment on column cluster.place is 'Which part of these failures, from 0: large groups are split by their embeddings.';
+comment on column cluster.place is '0: all of these failures; from 1 on: the parts into which their embeddings fall.';
 
 create table cluster_member (
     cluster_id varchar not null,

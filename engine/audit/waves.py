@@ -1,0 +1,133 @@
+"""The clocks: which fresh indices a wave takes, and whether it fits the budget."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from mothlight.engine.audit.proof import Test, Verdict
+from mothlight.engine.config import AuditConfig
+from mothlight.engine.records import Hypothesis, Plan, Prompt
+from mothlight.sql import Store
+
+LIKELY = 20.0
+"""Evidence from which on a hypothesis is expected to be confirmed, so that its reserve is set aside."""
+STORED = """
+    select wave.wave, wave.phase, prompt.label, prompt.text, prompt.description, wave.first_index, wave.images
+    from wave join prompt using (prompt_id)
+    order by wave.wave, wave.place
+"""
+
+
+def stored_plans(store: Store) -> list[Plan]:
+    """Every wave that was ever begun, in order."""
+    return [
+        Plan(wave, phase, Prompt(label, text, description), first, images)
+        for wave, phase, label, text, description, first, images in store.rows(STORED)
+    ]
+
+
+def save(store: Store, plans: Sequence[Plan], max_images: int) -> None:
+    """Write a wave's plan, and the prompts that are new, before its first image is made."""
+    known = {prompt_id for (prompt_id,) in store.rows("select prompt_id from prompt")}
+    prompts = {plan.prompt.prompt_id: plan.prompt for plan in plans if plan.prompt.prompt_id not in known}
+    with store.transaction():
+        store.append(
+            "prompt",
+            [
+                {"prompt_id": key, "label": p.label, "text": p.text, "description": p.description}
+                for key, p in prompts.items()
+            ],
+        )
+        store.append(
+            "wave",
+            [
+                {
+                    "wave": plan.wave,
+                    "phase": plan.phase,
+                    "place": place,
+                    "prompt_id": plan.prompt.prompt_id,
+                    "first_index": plan.first_index,
+                    "images": plan.images,
+                    "max_images": max_images,
+                }
+                for place, plan in enumerate(plans)
+            ],
+        )
+
+
+def discovery(config: AuditConfig) -> list[Plan]:
+    """Wave 0: each label's plain prompt."""
+    return [Plan(0, "discovery", config.plain_prompt(label), 0, config.discovery_images) for label in config.labels]
+
+
+def planned_images(plans: Iterable[Plan]) -> int:
+    """How many images they take."""
+    return sum(plan.images for plan in plans)
+
+
+def next_indices(plans: Iterable[Plan]) -> dict[str, int]:
+    """The next index of each label that no prompt has used: an index that was looked at is not fresh."""
+    clock: dict[str, int] = {}
+    for plan in plans:
+        clock[plan.prompt.label] = max(clock.get(plan.prompt.label, 0), plan.first_index + plan.images)
+    return clock
+
+
+def test_wave(
+    config: AuditConfig, before: Sequence[Plan], hypotheses: Sequence[Hypothesis], verdicts: Mapping[Test, Verdict]
+) -> list[Plan]:
+    """The next test wave of the hypotheses that go on; empty where there are none, or where it would not fit."""
+    live = [h for h in hypotheses if is_live(h, verdicts)]
+    plans = _paired(config, before, "test", live, config.wave_images)
+    aside = planned_images(_paired(config, before, "reserve", likely(hypotheses, verdicts), config.reserve_pairs))
+    if planned_images(before) + planned_images(plans) + aside > config.max_images:
+        return []
+    return plans
+
+
+def reserve_wave(
+    config: AuditConfig, before: Sequence[Plan], hypotheses: Sequence[Hypothesis], verdicts: Mapping[Test, Verdict]
+) -> list[Plan]:
+    """Fresh pairs for what is confirmed, the strongest evidence first, as far as the budget goes."""
+    sure = [h for h in hypotheses if any(v.confirmed for (key, _), v in verdicts.items() if key == h.hypothesis_id)]
+    sure.sort(key=lambda h: (-_best(h, verdicts), h.hypothesis_id))
+    plans: list[Plan] = []
+    for count in range(1, len(sure) + 1):
+        chosen = {h.hypothesis_id for h in sure[:count]}
+        wanted = [h for h in hypotheses if h.hypothesis_id in chosen]
+        more = _paired(config, before, "reserve", wanted, config.reserve_pairs)
+        if planned_images(before) + planned_images(more) > config.max_images:
+            break
+        plans = more
+    return plans
+
+
+def is_live(hypothesis: Hypothesis, verdicts: Mapping[Test, Verdict]) -> bool:
+    """Whether it takes part in the next wave; before the first decision all do."""
+    own = [verdict.live for (key, _), verdict in verdicts.items() if key == hypothesis.hypothesis_id]
+    return not own or any(own)
+
+
+def likely(hypotheses: Sequence[Hypothesis], verdicts: Mapping[Test, Verdict]) -> list[Hypothesis]:
+    """The hypotheses that a reserve will probably be needed for."""
+    return [h for h in hypotheses if _best(h, verdicts) > LIKELY]
+
+
+def _best(hypothesis: Hypothesis, verdicts: Mapping[Test, Verdict]) -> float:
+    own = (verdict.e_value for (key, _), verdict in verdicts.items() if key == hypothesis.hypothesis_id)
+    return max(own, default=1.0)
+
+
+def _paired(
+    config: AuditConfig, before: Sequence[Plan], phase: str, hypotheses: Sequence[Hypothesis], images: int
+) -> list[Plan]:
+    """Each label's plain prompt and the prompts of its hypotheses on the same next indices."""
+    if not hypotheses or not images:
+        return []
+    clock = next_indices(before)
+    wave = max(plan.wave for plan in before) + 1
+    plans = []
+    for label in config.labels:
+        prompts = dict.fromkeys(h.prompt for h in hypotheses if h.prompt.label == label.name)
+        if prompts:
+            first = clock[label.name]
+            plans += [Plan(wave, phase, p, first, images) for p in (config.plain_prompt(label), *prompts)]
+    return plans

@@ -1,0 +1,83 @@
+"""`mothlight audit`: settings → session → result, with the exit code."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mothlight.engine.config import AuditConfig, built_in_config, load_config
+from mothlight.engine.console import print_result, shown_progress
+from mothlight.engine.errors import UserError
+from mothlight.engine.session import DATABASE, Models, Session, load_models, open_session_store, stopped_by_signals
+from mothlight.sql import Store
+
+FAILED_ITEMS = 4
+AUDITS = Path("audits")
+
+
+def audit_command(
+    settings: Path | None,
+    *,
+    max_images: int | None,
+    seed: int | None,
+    classifiers: Sequence[str] | None,
+    out: Path | None,
+) -> int:
+    """Run or go on with an audit, and print its result; the exit code."""
+    console = Console(stderr=True)
+    path = settings or built_in_config()
+    config = load_config(path, max_images=max_images, seed=seed)
+    if classifiers:
+        config = load_config(
+            path, max_images=max_images, seed=seed, classifiers=[_chosen(name, config) for name in classifiers]
+        )
+    folder = out or AUDITS / _name(config, classifiers)
+    models = load_models(config, path.parent)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Can't make the folder {folder}: {error.strerror}; name another --out.") from error
+    with open_session_store(folder / DATABASE, config, models) as store:
+        ((budget,),) = store.rows("select finished_budget from audit")
+        if budget is None or budget < config.max_images:
+            with stopped_by_signals() as exit_code:
+                try:
+                    _run(console, config, models, store)
+                except KeyboardInterrupt:
+                    ((made,),) = store.rows("select coalesce(sum(images), 0) from chunk")
+                    console.print(
+                        f"Stopped; {made:,} images are kept. The same command goes on from there.", highlight=False
+                    )
+                    return exit_code()
+        print_result(Console(), store)
+        ((failed,),) = store.rows("select count(*) from item_failure")
+    return FAILED_ITEMS if failed else 0
+
+
+def _run(console: Console, config: AuditConfig, models: Models, store: Store) -> None:
+    with shown_progress(console) as progress:
+        session = Session(config, models, store, progress)
+        ((made,),) = store.rows("select coalesce(sum(images), 0) from chunk")
+        left = max(config.max_images - made, 0)
+        minutes = left * session.seconds_per_image() / 60
+        console.print(
+            f"{config.name}: at most {config.max_images:,} images"
+            + (f", {made:,} of them made before" if made else "")
+            + f"; about {max(minutes, 0.1):.1f} minutes on {session.threads} threads. "
+            "Ctrl-C is safe: the same command goes on from there.",
+            highlight=False,
+        )
+        session.run()
+
+
+def _chosen(name: str, config: AuditConfig) -> str:
+    """A classifier of the settings by its last name, or else a bundle's path as it was typed."""
+    for known in config.classifiers:
+        if name in (known, Path(known.rpartition(":")[2]).name):
+            return known
+    return name if ":" in name else str(Path(name).resolve())
+
+
+def _name(config: AuditConfig, classifiers: Sequence[str] | None) -> str:
+    chosen = "".join(f"-{Path(name.rpartition(':')[2]).name}" for name in classifiers or ())
+    return f"{config.name}-{config.seed}{chosen}"

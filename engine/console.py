@@ -1,0 +1,138 @@
+"""What an audit shows on a terminal: progress while it runs, findings at its end. Plain lines where there is none."""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from mothlight.engine.session import Progress
+from mothlight.sql import Store
+
+PLAIN_EVERY = 10.0
+"""Seconds between two lines where there is no terminal."""
+
+
+def printable(text: object) -> str:
+    """Without control and direction characters, which could rewrite what stands on a terminal."""
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "�" for c in str(text))
+
+
+class PlainProgress(Progress):
+    """A line when a phase begins and every ten seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.title, self.total, self.done, self.found = "", 0, 0, 0
+        self.started = self.last = monotonic()
+
+    def phase(self, title: str, images: int, found: int) -> None:
+        """See `Progress`."""
+        self.title, self.total, self.done, self.found = title, images, 0, found
+        self.started = self.last = monotonic()
+        if images:
+            self.console.print(f"{title}: {images:,} images, {found} findings so far", highlight=False)
+
+    def advance(self, images: int) -> None:
+        """See `Progress`."""
+        self.done += images
+        now = monotonic()
+        if now - self.last >= PLAIN_EVERY and self.done:
+            rate = self.done / (now - self.started)
+            left = (self.total - self.done) / rate
+            self.console.print(
+                f"  {self.done:,} of {self.total:,}, {rate:.1f} images/s, about {left:.0f} s left", highlight=False
+            )
+            self.last = now
+
+
+class BarProgress(Progress):
+    """A bar for the phase that runs."""
+
+    def __init__(self, bars: Bars) -> None:
+        self.bars = bars
+        self.task: TaskID | None = None
+        self.started, self.done = monotonic(), 0
+
+    def phase(self, title: str, images: int, found: int) -> None:
+        """See `Progress`."""
+        if self.task is not None:
+            self.bars.update(self.task, visible=bool(self.done))
+        self.started, self.done = monotonic(), 0
+        self.task = self.bars.add_task(title, total=images, rate="", found=found, visible=bool(images))
+
+    def advance(self, images: int) -> None:
+        """See `Progress`."""
+        self.done += images
+        if self.task is not None:
+            rate = self.done / max(monotonic() - self.started, 1e-3)
+            self.bars.update(self.task, advance=images, rate=f"{rate:.1f} images/s")
+
+
+@contextmanager
+def shown_progress(console: Console) -> Iterator[Progress]:
+    """The progress that fits the terminal, or its absence."""
+    if not console.is_terminal:
+        yield PlainProgress(console)
+        return
+    with Bars(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[found]} findings"),
+        console=console,
+    ) as bars:
+        yield BarProgress(bars)
+
+
+def share(value: float | None) -> str:
+    """A proportion in per cent."""
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def points(value: float | None) -> str:
+    """A difference of proportions in points."""
+    return "–" if value is None else f"{100 * value:+.0f}"
+
+
+def findings_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Confirmed findings, as the audit prints them at its end."""
+    table = Table(title=f"{len(rows)} confirmed findings", title_justify="left")
+    for name in ("classifier", "label", "seen as", "when"):
+        table.add_column(name, overflow="fold")
+    for name in ("fails", "plain", "effect", "pairs"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        low, high = points(row["effect_low"]), points(row["effect_high"])
+        table.add_row(
+            *(printable(row[name]) for name in ("classifier", "label", "predicted", "description")),
+            share(row["rate"]),
+            share(row["baseline_rate"]),
+            f"{points(row['effect'])} ({low} to {high})",
+            f"{row['pairs']}{' *' if row['selected'] else ''}",
+        )
+    return table
+
+
+def print_result(console: Console, store: Store) -> None:
+    """Findings and the budget by phase."""
+    rows = store.records("select * from findings where status = 'confirmed' order by effect desc, classifier, label")
+    if rows:
+        console.print(findings_table(rows))
+        notes = "effect: points over the plain prompt on fresh pairs, with a 95 % interval"
+        if any(row["selected"] for row in rows):
+            notes += "; * the same pairs that confirmed it: may flatter"
+        console.print(notes, style="dim", highlight=False)
+    else:
+        ((tested,),) = store.rows("select count(*) from hypothesis")
+        console.print(f"No bug was confirmed; {tested} descriptions were tested.", highlight=False)
+    spent = ", ".join(f"{made:,} {phase}" for phase, _, _, made in store.query("budget"))
+    ((failed,),) = store.rows("select count(*) from item_failure")
+    console.print(f"Images: {spent}" + (f"; {failed} failed" if failed else ""), highlight=False)
