@@ -1,5 +1,6 @@
 """`mothlight audit`: settings → session → result, with the exit code."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,8 +9,9 @@ from rich.console import Console
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
 from mothlight.engine.console import print_result, shown_progress
 from mothlight.engine.errors import UserError
+from mothlight.engine.score import load_truth, score
 from mothlight.engine.session import DATABASE, Models, Session, load_models, open_session_store, stopped_by_signals
-from mothlight.sql import Store
+from mothlight.sql import Store, open_audit
 
 FAILED_ITEMS = 4
 AUDITS = Path("audits")
@@ -37,7 +39,7 @@ def audit_command(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Can't make the folder {folder}: {error.strerror}; name another --out.") from error
-    with open_session_store(folder / DATABASE, config, models) as store:
+    with open_session_store(folder / DATABASE, config, models, path.parent) as store:
         ((budget,),) = store.rows("select finished_budget from audit")
         if budget is None or budget < config.max_images:
             with stopped_by_signals() as exit_code:
@@ -52,6 +54,21 @@ def audit_command(
         print_result(Console(), store)
         ((failed,),) = store.rows("select count(*) from item_failure")
     return FAILED_ITEMS if failed else 0
+
+
+def database_of(audit: Path) -> Path:
+    """The database of an audit that is named by its folder or by the file itself."""
+    return audit / DATABASE if audit.is_dir() else audit
+
+
+def score_command(audit: Path, truth: Path | None, pairs: int) -> str:
+    """An audit's score as JSON."""
+    known = load_truth(truth)
+    with open_audit(database_of(audit), read_only=True) as store:
+        ((text, folder),) = store.rows("select settings, folder from audit")
+        config = AuditConfig.model_validate_json(text)
+        models = load_models(config, Path(folder))
+        return json.dumps(score(store, config, models, known, pairs), indent=2)
 
 
 def _run(console: Console, config: AuditConfig, models: Models, store: Store) -> None:

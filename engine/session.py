@@ -238,7 +238,7 @@ def run_once(stages: Sequence[Stage], batch: Batch) -> Batch:
     return batch
 
 
-def open_session_store(path: Path, config: AuditConfig, models: Models) -> Store:
+def open_session_store(path: Path, config: AuditConfig, models: Models, folder: Path) -> Store:
     """Open or make the audit's database, and check that it belongs to these settings and models.
 
     Raises:
@@ -252,7 +252,7 @@ def open_session_store(path: Path, config: AuditConfig, models: Models) -> Store
         if known:
             _check_same(path, known[0], config, models)
         else:
-            _introduce(store, config, models)
+            _introduce(store, config, models, folder)
     except BaseException:
         store.close()
         raise
@@ -268,7 +268,7 @@ def _check_same(path: Path, known: Sequence[str], config: AuditConfig, models: M
     raise UserError(f"{path} was begun with {what}: name another --out, or go back to the old ones.")
 
 
-def _introduce(store: Store, config: AuditConfig, models: Models) -> None:
+def _introduce(store: Store, config: AuditConfig, models: Models, folder: Path) -> None:
     """Write what the audit is about, before the first image."""
     thresholds = models.gate.manifest.thresholds
     if thresholds is None:
@@ -284,6 +284,7 @@ def _introduce(store: Store, config: AuditConfig, models: Models) -> None:
                     "seed": config.seed,
                     "generator": generator,
                     "settings": config.canonical(),
+                    "folder": str(folder.resolve()),
                     "tests": config.tests,
                     "gate_lower": thresholds.lower,
                     "gate_upper": thresholds.upper,

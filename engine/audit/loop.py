@@ -18,7 +18,9 @@ from mothlight.sql import Store
 
 OUT_OF_BUDGET = "the budget ran out"
 HYPOTHESES = """
-    select prompt.label, prompt.text, prompt.description, event, hypothesis.place, score, cluster_id, parent_id, born_wave
+    select
+        prompt.label, prompt.text, prompt.description, event,
+        hypothesis.place, score, cluster_id, parent_id, born_wave
     from hypothesis join prompt using (prompt_id)
     join label on label.label = hypothesis.label
     order by label.place, hypothesis.place

@@ -4,6 +4,7 @@ create table audit (
     seed ubigint not null,
     generator varchar not null,
     settings varchar not null,
+    folder varchar not null,
     tests uinteger not null,
     gate_lower double not null,
     gate_upper double not null,
@@ -15,6 +16,7 @@ comment on column audit.name is 'From the settings.';
 comment on column audit.seed is 'Keys the noise of every image.';
 comment on column audit.generator is 'Name of the generator.';
 comment on column audit.settings is 'The settings as JSON, the budget aside.';
+comment on column audit.folder is 'Where relative paths of bundles start.';
 comment on column audit.tests is 'K: labels × hypotheses per label × classifiers, fixed before the first image.';
 comment on column audit.gate_lower is 'Gate score below which the generator missed.';
 comment on column audit.gate_upper is 'Gate score from which on an image passes.';

@@ -1,0 +1,242 @@
+"""An audit held against known truth: what was planted and found, and what was confirmed and is false.
+
+The audit itself never reads the truth. Each confirmed finding's effect is measured again on fresh pairs under another
+seed, with the same generator, both images through the gate. A finding is *false* if that effect is at most δ; else
+*planted* if it is a planted bug's, and else *natural*, or *generator-specific* if the renderer does not show it.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from mothlight.engine.batch import Batch, Stage, batches
+from mothlight.engine.config import AuditConfig
+from mothlight.engine.device import available_threads
+from mothlight.engine.errors import ConfigError
+from mothlight.engine.executor.pipeline import run_pipelined
+from mothlight.engine.records import Chunk, Prompt
+from mothlight.engine.session import Models, build_generator
+from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage
+from mothlight.engine.stages.generate import GenerateStage
+from mothlight.engine.stats import Pairs
+from mothlight.engine.world.render import Renderer
+from mothlight.sql import Store
+
+SEED_SHIFT = 1_000_003
+"""Added to the audit's seed: none of its images is looked at again."""
+FOUND = """
+    select findings.*, prompt.text, label.plain_prompt_id, coalesce(nullif(hypothesis.event, ''), '') as event
+    from findings
+    join hypothesis using (hypothesis_id)
+    join prompt on prompt.prompt_id = findings.prompt_id
+    join label on label.label = findings.label
+    where status = 'confirmed'
+    order by effect desc, classifier, findings.label, findings.description, predicted
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A planted bug."""
+
+    classifier: str
+    label: str
+    sentences: frozenset[str]
+    predicted: str
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The planted bugs and the effect up to which a finding is false."""
+
+    bugs: tuple[Bug, ...]
+    min_effect: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A confirmed finding, measured again."""
+
+    finding: Mapping[str, Any]
+    bug: Bug | None
+    pairs: Pairs
+    kind: str
+
+
+def load_truth(path: Path | None = None) -> Truth:
+    """Read a truth file; without one, tinyworld's.
+
+    Raises:
+        ConfigError: it can't be read, or lacks what a bug must have.
+    """
+    source = path or files("mothlight.engine").joinpath("world", "truth.toml")
+    try:
+        data = tomllib.loads(source.read_text(encoding="utf-8"))
+        bugs = tuple(
+            Bug(bug["classifier"], bug["label"], frozenset(bug["sentences"]), bug["predicted"]) for bug in data["bug"]
+        )
+        return Truth(bugs, float(data["min_effect"]))
+    except OSError as error:
+        raise ConfigError(f"Can't read the truth {source}: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{source} is no truth file: {type(error).__name__} {error}.") from error
+
+
+def score(store: Store, config: AuditConfig, models: Models, truth: Truth, pairs: int) -> dict[str, Any]:
+    """The scores of an audit, as one JSON-ready object."""
+    findings = store.records(FOUND)
+    classifiers = [bundle.manifest.name for bundle in models.classifiers]
+    outcomes = _measure(config, models, findings, pairs)
+    scored = [_scored(config, models, finding, truth, outcomes, classifiers, pairs) for finding in findings]
+    ((images,),) = store.rows("select coalesce(sum(images), 0) from chunk")
+    spent = "select coalesce(sum(date_diff('millisecond', started_at, ended_at)), 0) / 1000 from run"
+    ((seconds,),) = store.rows(spent)
+    planted = [bug for bug in truth.bugs if bug.classifier in classifiers]
+    return {
+        **summary(planted, scored),
+        "images": int(images),
+        "seconds": round(float(seconds), 1),
+        "pairs": pairs,
+        "classifiers": {
+            name: summary(
+                [bug for bug in planted if bug.classifier == name],
+                [one for one in scored if one.finding["classifier"] == name],
+            )
+            for name in classifiers
+        },
+        "findings": [
+            {
+                **{key: one.finding[key] for key in ("classifier", "label", "predicted", "description")},
+                "kind": one.kind,
+                "effect": round(one.finding["effect"], 3),
+                "true_effect": round(one.pairs.effect, 3),
+                "true_pairs": one.pairs.pairs,
+            }
+            for one in scored
+        ],
+    }
+
+
+def summary(planted: Sequence[Bug], scored: Sequence[Scored]) -> dict[str, Any]:
+    """Counts over some of the bugs and findings; the findings are in the order of their strength."""
+    hits = {bug: [one for one in scored if one.bug == bug and one.kind != "false"] for bug in planted}
+    found = [bug for bug in planted if hits[bug]]
+    false = sum(one.kind == "false" for one in scored)
+    return {
+        "planted": len(planted),
+        "found": len(found),
+        "recall": round(len(found) / len(planted), 3) if planted else None,
+        "confirmed": len(scored),
+        "false": false,
+        "fdp": round(false / len(scored), 3) if scored else 0.0,
+        "natural": sum(one.kind == "natural" for one in scored),
+        "generator_specific": sum(one.kind == "generator-specific" for one in scored),
+        "hit1": sum(names(bug, hits[bug][:1]) for bug in found),
+        "hit3": sum(names(bug, hits[bug][:3]) for bug in found),
+    }
+
+
+def names(bug: Bug, findings: Iterable[Scored]) -> bool:
+    """Whether one of the findings says a sentence of the bug."""
+    return any(sentence in one.finding["description"] for one in findings for sentence in bug.sentences)
+
+
+def _scored(
+    config: AuditConfig,
+    models: Models,
+    finding: Mapping[str, Any],
+    truth: Truth,
+    outcomes: Mapping[str, "Outcomes"],
+    classifiers: Sequence[str],
+    pairs: int,
+) -> Scored:
+    position = classifiers.index(finding["classifier"])
+    label = next(label for label in config.labels if label.name == finding["label"])
+    plain, described = config.plain_prompt(label), config.plain_prompt(label, finding["description"])
+    right = frozenset({label.name, *label.accepted})
+    counts = outcomes[described.prompt_id].against(outcomes[plain.prompt_id], position, finding["event"], right)
+    bug = next(
+        (
+            bug
+            for bug in truth.bugs
+            if (bug.classifier, bug.label) == (finding["classifier"], finding["label"])
+            and finding["event"] in ("", bug.predicted)
+        ),
+        None,
+    )
+    kind = "planted"
+    if counts.effect <= truth.min_effect:
+        kind = "false"
+    elif bug is None or not any(sentence in finding["description"] for sentence in bug.sentences):
+        kind = "natural"
+        if models.generator is not None:
+            drawn = {
+                prompt.prompt_id: _outcomes(config, models, Renderer(config.seed + SEED_SHIFT), prompt, pairs)
+                for prompt in (plain, described)
+            }
+            shown = drawn[described.prompt_id].against(drawn[plain.prompt_id], position, finding["event"], right)
+            kind = "natural" if shown.effect > truth.min_effect else "generator-specific"
+    return Scored(finding, bug, counts, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What came of a prompt's indices: did the image pass the gate, and what does each classifier see."""
+
+    gated: tuple[bool, ...]
+    predicted: tuple[tuple[str, ...], ...]
+    """Per index, per classifier."""
+
+    def against(self, plain: "Outcomes", position: int, event: str, right: frozenset[str]) -> Pairs:
+        """Count the pairs in which both pass the gate."""
+        more = less = both = 0
+        for own, other, mine, theirs in zip(self.gated, plain.gated, self.predicted, plain.predicted, strict=True):
+            if own and other:
+                both += 1
+                happened, before = (p[position] == event if event else p[position] not in right for p in (mine, theirs))
+                more += happened and not before
+                less += before and not happened
+        return Pairs(both, more, less)
+
+
+def _measure(
+    config: AuditConfig, models: Models, findings: Sequence[Mapping[str, Any]], pairs: int
+) -> dict[str, Outcomes]:
+    """Fresh images of every prompt that a finding needs, by prompt id."""
+    labels = {label.name: label for label in config.labels}
+    prompts: dict[str, Prompt] = {}
+    for finding in findings:
+        label = labels[finding["label"]]
+        for description in ("", finding["description"]):
+            prompt = config.plain_prompt(label, description)
+            prompts[prompt.prompt_id] = prompt
+    generator = build_generator(config, models, config.seed + SEED_SHIFT)
+    return {key: _outcomes(config, models, generator, prompt, pairs) for key, prompt in prompts.items()}
+
+
+def _outcomes(config: AuditConfig, models: Models, generator: Any, prompt: Prompt, pairs: int) -> Outcomes:
+    classifiers = [Classifier(bundle) for bundle in models.classifiers]
+    stages: list[Stage] = [
+        GenerateStage(generator, config.threads or available_threads()),
+        ClassifyStage(classifiers),
+        GateStage(Classifier(models.gate)),
+    ]
+    thresholds = models.gate.manifest.thresholds
+    upper = thresholds.upper if thresholds else 0.0
+    gated: list[bool] = []
+    predicted: list[tuple[str, ...]] = []
+
+    def sink(batch: Batch) -> None:
+        for row, index in enumerate(batch.indices):
+            gated.append(index not in batch.failures and bool(batch.arrays["gate"][row] >= upper))
+            predicted.append(
+                tuple(
+                    classifier.labels[batch.arrays[f"indices_{k}"][row][0]] for k, classifier in enumerate(classifiers)
+                )
+            )
+
+    run_pipelined(batches(Chunk(prompt, 0, pairs, 0), config.batch), stages, sink)
+    return Outcomes(tuple(gated), tuple(predicted))
