@@ -11,6 +11,8 @@ from mothlight.sql import Store
 
 WORTH_TESTING = 1.0
 """Smallest z of a sentence."""
+WORTH_A_PAIR = 1.8
+"""Smallest z of a second sentence among the images of the first: the largest of some twenty by chance is near 2."""
 PER_CLUSTER = 2
 """Single sentences taken from a cluster."""
 EXPLAINED = 0.5
@@ -76,8 +78,9 @@ def _pair(
         (-_contrast(sentence, failing, passing), sentence) for sentence in frozenset().union(*failing) - {first}
     )
     for negative, second in others[:1]:
-        if -negative > WORTH_TESTING and sum(second in said for said in failing) >= TOGETHER:
-            yield Candidate(score - negative / 2, f"{first} {second}", cluster.predicted, cluster.cluster_id)
+        if -negative > WORTH_A_PAIR and sum(second in said for said in failing) >= TOGETHER:
+            both = " ".join(sorted((first, second)))
+            yield Candidate(score - negative / 2, both, cluster.predicted, cluster.cluster_id)
 
 
 def _contrast(sentence: str, group: Sequence[Said], passes: Sequence[Said]) -> float:
