@@ -71,6 +71,15 @@ def score_command(audit: Path, truth: Path | None, pairs: int) -> str:
         return json.dumps(score(store, config, models, known, pairs), indent=2)
 
 
+def report_command(audit: Path, out: Path | None) -> Path:
+    """Write an audit's report; the page's path."""
+    from mothlight.reports.build import build_report
+
+    database = database_of(audit)
+    with open_audit(database, read_only=True) as store:
+        return build_report(store, out or database.parent / "report")
+
+
 def _run(console: Console, config: AuditConfig, models: Models, store: Store) -> None:
     with shown_progress(console) as progress:
         session = Session(config, models, store, progress)

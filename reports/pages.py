@@ -1,0 +1,176 @@
+"""What the report's page shows, read from named queries."""
+
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+from mothlight.engine.stats import Pairs, e_value
+from mothlight.sql import Store
+
+EXAMPLES = 6
+"""Pairs of images shown for a finding."""
+LARGEST_THUMBNAIL = 128
+"""Pixels; larger images are scaled down, so that the page stays small enough to mail."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A failing image beside the plain one of the same index, as data URIs."""
+
+    index: int
+    image_id: str
+    image: str
+    predicted: str
+    plain_image: str
+    plain_predicted: str
+    event: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One confirmed description: every classifier's numbers, and examples from the one with the largest effect."""
+
+    label: str
+    description: str
+    predicted: str
+    prompt: str
+    strongest: Row
+    classifiers: Sequence[Row]
+    examples: Sequence[Example]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPage:
+    """Everything on the page."""
+
+    name: str
+    seed: int
+    generator: str
+    finished: bool
+    images: int
+    failed: int
+    cards: Sequence[Card]
+    confirmed: int
+    classifiers: Sequence[Row]
+    confusion: Sequence[Row]
+    ledger: Sequence[Row]
+    not_confirmed: Sequence[Row]
+    not_tested: Sequence[Row]
+    shared: Sequence[Row]
+    budget: Sequence[Row]
+    smallest: Sequence[tuple[int, float | None]]
+    models: Sequence[Row]
+    runs: Sequence[Row]
+    settings: dict[str, Any]
+    tests: int
+
+
+def read_page(store: Store) -> ReportPage:
+    """Read an audit, finished or not."""
+    (audit,) = store.records("select * from audit")
+    settings = json.loads(audit["settings"])
+    rows = _named(store, "finding_cards")
+    ((images,),) = store.rows("select count(*) from image")
+    ((failed,),) = store.rows("select count(*) from item_failure")
+    ((pairs,),) = store.rows("select coalesce(max(pairs), 0) from findings where provenance = 'test waves'")
+    return ReportPage(
+        name=audit["name"],
+        seed=audit["seed"],
+        generator=audit["generator"],
+        finished=audit["finished_budget"] is not None,
+        images=images,
+        failed=failed,
+        cards=_cards(store, rows),
+        confirmed=sum(row["status"] == "confirmed" for row in rows),
+        classifiers=_named(store, "classifier_summary"),
+        confusion=_named(store, "confusion")[:20],
+        ledger=_named(store, "ledger"),
+        not_confirmed=_named(store, "not_confirmed"),
+        not_tested=_named(store, "not_tested"),
+        shared=[row for row in _named(store, "shared_bugs") if row["classifiers"] > 1],
+        budget=_named(store, "budget"),
+        smallest=[(n, smallest_visible(n, settings, audit["tests"])) for n in sorted({24, 48, 96, int(pairs)} - {0})],
+        models=store.records("select * from model order by role, name"),
+        runs=[
+            {**row, "seconds": _seconds(row["started_at"], row["ended_at"])}
+            for row in store.records("select * from run order by run_id")
+        ],
+        settings=settings,
+        tests=audit["tests"],
+    )
+
+
+def smallest_visible(pairs: int, settings: dict[str, Any], tests: int) -> float | None:
+    """The smallest effect that so many pairs could confirm as the first finding, if the plain prompt never fails."""
+    for more in range(pairs + 1):
+        if e_value(Pairs(pairs, more, 0), settings["min_effect"]) >= tests / settings["fdr"]:
+            return more / pairs
+    return None
+
+
+def _named(store: Store, query: str) -> list[Row]:
+    from mothlight.sql.store import query_text
+
+    return store.records(query_text(query))
+
+
+def _cards(store: Store, rows: Sequence[Row]) -> list[Card]:
+    by_hypothesis: dict[str, list[Row]] = {}
+    for row in rows:
+        by_hypothesis.setdefault(row["hypothesis_id"], []).append(row)
+    cards = []
+    for own in by_hypothesis.values():
+        strongest = max((row for row in own if row["status"] == "confirmed"), key=lambda row: row["effect"] or 0)
+        cards.append(
+            Card(
+                label=strongest["label"],
+                description=strongest["description"],
+                predicted=strongest["predicted"],
+                prompt=strongest["prompt"],
+                strongest=strongest,
+                classifiers=own,
+                examples=_examples(store, strongest),
+            )
+        )
+    return sorted(cards, key=lambda card: (-(card.strongest["effect"] or 0), card.label, card.description))
+
+
+def _examples(store: Store, row: Row) -> list[Example]:
+    from mothlight.sql.store import query_text
+
+    found = store.records(
+        query_text("example_pairs"), hypothesis=row["hypothesis_id"], classifier=row["classifier"], limit=EXAMPLES
+    )
+    return [
+        Example(
+            index=pair["index"],
+            image_id=pair["image_id"],
+            image=_data_uri(pair["jpeg"]),
+            predicted=pair["predicted"],
+            plain_image=_data_uri(pair["plain_jpeg"]),
+            plain_predicted=pair["plain_predicted"],
+            event=pair["event"],
+        )
+        for pair in found
+    ]
+
+
+def _data_uri(jpeg: bytes) -> str:
+    with Image.open(BytesIO(jpeg), formats=["JPEG"]) as image:
+        if max(image.size) > LARGEST_THUMBNAIL:
+            small = BytesIO()
+            image.thumbnail((LARGEST_THUMBNAIL, LARGEST_THUMBNAIL))
+            image.save(small, "JPEG", quality=85)
+            jpeg = small.getvalue()
+    return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
+
+
+def _seconds(start: datetime, end: datetime | None) -> float | None:
+    return None if end is None else (end - start).total_seconds()

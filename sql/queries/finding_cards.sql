@@ -1,0 +1,3 @@
+select * from findings
+where hypothesis_id in (select hypothesis_id from findings where status = 'confirmed')
+order by classifier;

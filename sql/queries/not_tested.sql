@@ -1,0 +1,10 @@
+-- Failures of the discovery whose group led to no description under test.
+select classifier, label, predicted, count(*) as failures
+from outcome
+where wave = 0 and verdict = 'bug'
+    and not exists (
+        select 1 from hypothesis
+        where hypothesis.label = outcome.label and hypothesis.event in ('', outcome.predicted)
+    )
+group by all
+order by failures desc, classifier, label, predicted;
