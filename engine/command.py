@@ -1,19 +1,25 @@
 """`mothlight audit`: settings → session → result, with the exit code."""
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from mothlight.engine.ask import Format, show, show_views
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
 from mothlight.engine.console import print_result, shown_progress
 from mothlight.engine.errors import UserError
 from mothlight.engine.score import load_truth, score
 from mothlight.engine.session import DATABASE, Models, Session, load_models, open_session_store, stopped_by_signals
+from mothlight.reports.build import build_report
 from mothlight.sql import Store, open_audit
+from mothlight.sql.store import query_text
 
 FAILED_ITEMS = 4
+PIPE_CLOSED = 141
 AUDITS = Path("audits")
 
 
@@ -51,7 +57,15 @@ def audit_command(
                         f"Stopped; {made:,} images are kept. The same command goes on from there.", highlight=False
                     )
                     return exit_code()
-        print_result(Console(), store)
+        out_console = Console()
+        print_result(out_console, store)
+        page = build_report(store, folder / "report")
+        out_console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+        out_console.print(
+            f"Ask it: mothlight sql {folder}. Go on: the same command with --max-images {2 * config.max_images}.",
+            highlight=False,
+            soft_wrap=True,
+        )
         ((failed,),) = store.rows("select count(*) from item_failure")
     return FAILED_ITEMS if failed else 0
 
@@ -73,11 +87,52 @@ def score_command(audit: Path, truth: Path | None, pairs: int) -> str:
 
 def report_command(audit: Path, out: Path | None) -> Path:
     """Write an audit's report; the page's path."""
-    from mothlight.reports.build import build_report
-
     database = database_of(audit)
     with open_audit(database, read_only=True) as store:
         return build_report(store, out or database.parent / "report")
+
+
+def sql_command(audit: Path, statement: str | None, form: Format, limit: int) -> None:
+    """Print what a statement gives, or the views."""
+    with open_audit(database_of(audit), read_only=True, locked_down=True) as store:
+        try:
+            if statement is None:
+                show_views(store)
+            else:
+                show(store.ask(statement), form, limit)
+        except BrokenPipeError:
+            # the reader has seen enough, as in `| head`; what Python would still flush goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(PIPE_CLOSED)
+
+
+def query_command(audit: Path, name: str, form: Format, limit: int) -> None:
+    """Print what a named query gives.
+
+    Raises:
+        UserError: there is none of that name, or it needs parameters.
+    """
+    sql_command(audit, query_text(name), form, limit)
+
+
+def image_command(audit: Path, image_id: str, out: Path) -> Path:
+    """Write an image to a file; the file.
+
+    Raises:
+        UserError: no image, or more than one, has that id; or the file can't be written.
+    """
+    with open_audit(database_of(audit), read_only=True) as store:
+        found = store.rows(
+            "select image_id, jpeg from image where starts_with(image_id, $start) limit 2", start=image_id
+        )
+    if len(found) != 1:
+        how = "No image" if not found else "More than one image"
+        raise UserError(f"{how} in {audit} has an id that starts with `{image_id}`; the view `outcome` holds them all.")
+    try:
+        out.write_bytes(found[0][1])
+    except OSError as error:
+        raise UserError(f"Can't write {out}: {error.strerror}.") from error
+    return out
 
 
 def _run(console: Console, config: AuditConfig, models: Models, store: Store) -> None:
