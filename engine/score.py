@@ -22,7 +22,6 @@ from mothlight.engine.session import Models, build_generator
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage
 from mothlight.engine.stages.generate import GenerateStage
 from mothlight.engine.stats import Pairs
-from mothlight.engine.world.render import Renderer
 from mothlight.sql import Store
 
 SEED_SHIFT = 1_000_003
@@ -173,6 +172,8 @@ def _scored(
     elif bug is None or not any(sentence in finding["description"] for sentence in bug.sentences):
         kind = "natural"
         if models.generator is not None:
+            from mothlight.engine.world.render import Renderer  # the audit imports this module, but never the world
+
             drawn = {
                 prompt.prompt_id: _outcomes(config, models, Renderer(config.seed + SEED_SHIFT), prompt, pairs)
                 for prompt in (plain, described)

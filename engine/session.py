@@ -31,7 +31,6 @@ from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStag
 from mothlight.engine.stages.embed import EmbedStage
 from mothlight.engine.stages.encode import EncodeStage, from_jpeg
 from mothlight.engine.stages.generate import DiffusionGenerator, GenerateStage, Generator
-from mothlight.engine.world.render import Renderer
 from mothlight.sql import Store, open_audit
 
 DATABASE = "audit.duckdb"
@@ -216,6 +215,8 @@ class Session:
 def build_generator(config: AuditConfig, models: Models, seed: int) -> Generator:
     """The generator of an audit, under a seed of choice."""
     if models.generator is None:
+        from mothlight.engine.world.render import Renderer  # the audit of a neural generator never loads the world
+
         return Renderer(seed)
     return DiffusionGenerator(models.generator, seed=seed, steps=config.steps)
 

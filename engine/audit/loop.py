@@ -12,7 +12,6 @@ from mothlight.engine.audit.describe import describe
 from mothlight.engine.audit.discover import discover
 from mothlight.engine.audit.proof import Test, Verdict, count_evidence, decide, evidence
 from mothlight.engine.config import AuditConfig
-from mothlight.engine.errors import UserError
 from mothlight.engine.records import Cluster, Hypothesis, Plan, Prompt
 from mothlight.sql import Store
 
@@ -44,11 +43,7 @@ class Mechanism(Protocol):
 
 
 def run_audit(store: Store, config: AuditConfig, classifiers: Sequence[str], mechanism: Mechanism) -> None:
-    """Run an audit to its end, or from where it stopped to its end.
-
-    Raises:
-        UserError: the budget is smaller than the discovery.
-    """
+    """Run an audit to its end, or from where it stopped to its end."""
     plans = waves.stored_plans(store) or _begin(store, config)
     mechanism.say("looking for failures", 0)
     mechanism.make([plan for plan in plans if plan.phase == "discovery"])
@@ -77,11 +72,6 @@ def run_audit(store: Store, config: AuditConfig, classifiers: Sequence[str], mec
 
 def _begin(store: Store, config: AuditConfig) -> list[Plan]:
     plans = waves.discovery(config)
-    if (needed := waves.planned_images(plans)) > config.max_images:
-        raise UserError(
-            f"The discovery alone takes {needed} images ({len(config.labels)} labels × {config.discovery_images}), but "
-            f"the budget is {config.max_images}: raise --max-images, or lower `discovery_images` in the settings."
-        )
     waves.save(store, plans, config.max_images)
     return plans
 

@@ -87,14 +87,15 @@ class _Pipeline:
             for worker in range(stage.workers):
                 name = f"{stage.name}-{worker}"
                 threads.append(threading.Thread(target=self._work, args=(position,), name=name))
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             self._collect(sink)
         finally:
             self.stop.set()
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
         if self.faults:
             raise self.faults[0]
         return self.stats

@@ -61,16 +61,17 @@ class Writer:
 
     def flush(self) -> None:
         """Commit the chunks that are whole."""
+        # taken first: if a signal strikes right after the commit, they must not be written twice
+        chunks, self.whole = self.whole, []
         rows: Rows = {name: [] for name in ("chunk", "image", "prediction", "embedding", "gate_score", "item_failure")}
-        for chunk in self.whole:
+        for chunk in chunks:
             for name, more in chunk_rows(chunk, self.run_id, self.classifiers).items():
                 rows[name] += more
         with self.store.transaction():
             for name, more in rows.items():
                 schema = SCHEMAS.get(name)
                 self.store.append(name, pa.Table.from_pylist(more, schema=schema) if schema else more)
-        images = sum(len(batch.indices) for chunk in self.whole for batch in chunk)
-        self.whole = []
+        images = sum(len(batch.indices) for chunk in chunks for batch in chunk)
         self.flushed = monotonic()
         self.committed(images)
 

@@ -1,0 +1,302 @@
+"""A whole audit, small: resumed, killed, repeated, extended, and never fed the truth."""
+
+import ast
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mothlight.engine import session as session_module
+from mothlight.engine.config import AuditConfig
+from mothlight.engine.executor.pipeline import run_in_order
+from mothlight.engine.session import DATABASE, Models, Progress, Session, open_session_store
+from mothlight.engine.world.scene import LABELS, SENTENCES
+from mothlight.sql import open_audit
+from tests.engine.conftest import small_config, toml_of
+
+Rows = list[tuple[Any, ...]]
+MOTHLIGHT = str(Path(sys.executable).with_name("mothlight"))
+
+
+class StopAfter(Progress):
+    """Stops the audit, as Ctrl-C does, once so many images are committed."""
+
+    def __init__(self, images: int) -> None:
+        self.left = images
+
+    def advance(self, images: int) -> None:
+        self.left -= images
+        if self.left <= 0:
+            raise KeyboardInterrupt
+
+
+def run(folder: Path, models: Models, config: AuditConfig, progress: Progress | None = None) -> None:
+    folder.mkdir(exist_ok=True)
+    with open_session_store(folder / DATABASE, config, models, Path()) as store:
+        Session(config, models, store, progress or Progress()).run()
+
+
+def canonical(folder: Path) -> Rows:
+    with open_audit(folder / DATABASE, read_only=True) as store:
+        return store.query("canonical")
+
+
+def ask(folder: Path, statement: str) -> Rows:
+    with open_audit(folder / DATABASE, read_only=True) as store:
+        return store.rows(statement)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Path:
+    """The uninterrupted audit that others are held against."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder, models, small_config())
+    return folder
+
+
+def test_it_goes_through_every_phase(whole: Path) -> None:
+    phases: dict[str, int] = dict(ask(whole, "select phase, sum(made) from budget group by phase"))
+    assert phases["discovery"] == 96
+    assert phases["test"] > 0
+    ((made, planned),) = ask(whole, "select sum(made), sum(planned) from budget")
+    assert made == planned <= 460
+    assert ask(whole, "select finished_budget from audit") == [(460,)]
+    ((tested,),) = ask(whole, "select count(distinct hypothesis_id) from evidence")
+    assert tested > 0
+
+
+def test_every_image_has_all_its_rows(whole: Path) -> None:
+    ((images,),) = ask(whole, "select count(*) from image")
+    for table, factor in (("embedding", 1), ("gate_score", 1), ("prediction", 3), ("outcome", 3)):
+        assert ask(whole, f"select count(*) from {table}") == [(factor * images,)]  # noqa: S608  # our own names
+
+
+def test_discovery_is_never_proof_and_no_index_is_used_twice(whole: Path) -> None:
+    assert ask(whole, "select count(*) from evidence where wave = 0") == [(0,)]
+    overlapping = """
+        select count(*) from wave a join prompt p using (prompt_id) join wave b on b.wave > a.wave
+        join prompt q on q.prompt_id = b.prompt_id and q.label = p.label
+        where b.first_index < a.first_index + a.images
+    """
+    assert ask(whole, overlapping) == [(0,)]
+
+
+def test_evidence_is_what_the_pairs_say(whole: Path) -> None:
+    recounted = """
+        select hypothesis_id, classifier, wave,
+            count(*) filter (both_gated), count(*) filter (both_gated and event and not plain_event),
+            count(*) filter (both_gated and plain_event and not event)
+        from pair where phase = 'test' group by all
+    """
+    stored = "select hypothesis_id, classifier, wave, pairs, more, less from evidence"
+    assert set(ask(whole, stored)) == set(ask(whole, recounted))
+
+
+@pytest.mark.parametrize("images", [1, 60, 150, 300])
+def test_stopped_and_started_again_it_is_the_same(whole: Path, tmp_path: Path, models: Models, images: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, models, small_config(), StopAfter(images))
+    before = ask(tmp_path, "select chunk_id from chunk")
+    run(tmp_path, models, small_config())
+    assert canonical(tmp_path) == canonical(whole)
+    first_run = ask(tmp_path, "select chunk_id from chunk where run_id = 1")
+    assert sorted(first_run) == sorted(before)
+
+
+def test_one_stage_after_the_other_gives_the_same_rows(
+    whole: Path, tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "run_pipelined", run_in_order)
+    run(tmp_path, models, small_config())
+    assert canonical(tmp_path) == canonical(whole)
+
+
+def test_other_thread_counts_give_the_same_rows(whole: Path, tmp_path: Path, models: Models) -> None:
+    run(tmp_path, models, small_config(threads=3))
+    assert canonical(tmp_path) == canonical(whole)
+
+
+def test_a_larger_budget_goes_on(whole: Path, tmp_path: Path, models: Models) -> None:
+    shutil.copytree(whole, tmp_path / "more")
+    before = set(ask(whole, "select image_id from image"))
+    run(tmp_path / "more", models, small_config(max_images=700))
+    after = set(ask(tmp_path / "more", "select image_id from image"))
+    assert before < after
+    assert len(after) <= 700
+    assert ask(tmp_path / "more", "select finished_budget from audit") == [(700,)]
+
+
+def command(toml: Path, out: Path, *more: str) -> list[str]:
+    return [MOTHLIGHT, "audit", str(toml), "--out", str(out), *more]
+
+
+def kill_and_resume(toml: Path, out: Path, seed: int, number: int) -> None:
+    """Kill the audit's whole process group at a random moment, twice, then let it end."""
+    rng = random.Random(seed)
+    for _ in range(2):
+        process = subprocess.Popen(
+            command(toml, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(rng.uniform(1.0, 5.0))
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+        process.wait(timeout=60)
+    subprocess.run(command(toml, out), check=True, capture_output=True)
+
+
+def test_killed_it_goes_on_to_the_same_end(whole: Path, small_toml: Path, tmp_path: Path) -> None:
+    kill_and_resume(small_toml, tmp_path / "killed", 1, signal.SIGKILL)
+    assert canonical(tmp_path / "killed") == canonical(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 7))
+def test_killed_at_other_moments(whole: Path, small_toml: Path, tmp_path: Path, seed: int) -> None:
+    kill_and_resume(small_toml, tmp_path / "killed", seed, signal.SIGKILL)
+    assert canonical(tmp_path / "killed") == canonical(whole)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_it_politely(small_toml: Path, tmp_path: Path, number: int, code: int) -> None:
+    process = subprocess.Popen(
+        command(small_toml, tmp_path / "out"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    with process:
+        for line in process.stderr:
+            if "looking for failures" in line:
+                break
+        process.send_signal(number)
+        _, rest = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "The same command goes on from there." in rest
+    assert "Traceback" not in rest
+
+
+def test_a_finished_audit_prints_its_result_at_once(whole: Path, small_toml: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "done")
+    answer = subprocess.run(command(small_toml, tmp_path / "done"), check=True, capture_output=True, text=True)
+    assert "images/s" not in answer.stderr
+    assert "Images: 96 discovery" in answer.stdout
+    assert (tmp_path / "done" / "report" / "index.html").is_file()
+    assert ask(tmp_path / "done", "select count(*) from run") == [(1,)]
+
+
+def refused(arguments: Sequence[str]) -> tuple[int, str]:
+    answer = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    return answer.returncode, answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "sentence"),
+    [
+        ("tinyworld:gate", "tinyworld:gatte", 2, "There is no bundle at"),
+        ("seed = ", "sead = ", 2, "there is no setting `sead`; did you mean `seed`?"),
+        ('name = "fly"', 'name = "gnat"', 2, "has no label `gnat`"),
+        ("max_images = 460", "max_images = 50", 2, "the discovery alone takes 96 images"),
+        ("tinyworld:clip", "tinyworld:gate", 6, "is a gate, but a embedder is wanted"),
+    ],
+)
+def test_bad_settings_are_one_sentence(
+    small_toml: Path, tmp_path: Path, old: str, new: str, code: int, sentence: str
+) -> None:
+    text = small_toml.read_text()
+    assert old in text
+    small_toml.write_text(text.replace(old, new))
+    given, words = refused(command(small_toml, tmp_path / "out"))
+    assert given == code
+    assert sentence in words
+
+
+def test_a_changed_byte_in_a_bundle_is_found(small_toml: Path, tmp_path: Path, root: Path) -> None:
+    shutil.copytree(root / "engine" / "world" / "bundles" / "gate", tmp_path / "gate")
+    graph = tmp_path / "gate" / "classify.onnx"
+    raw = bytearray(graph.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    graph.write_bytes(raw)
+    small_toml.write_text(small_toml.read_text().replace("tinyworld:gate", "gate"))
+    code, words = refused(command(small_toml, tmp_path / "out"))
+    assert code == 6
+    assert "classify.onnx was changed" in words
+
+
+def test_a_damaged_database_is_found(whole: Path, small_toml: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "bad")
+    database = tmp_path / "bad" / DATABASE
+    raw = bytearray(database.read_bytes())
+    raw[:8192] = bytes(8192)
+    database.write_bytes(raw)
+    code, words = refused(command(small_toml, tmp_path / "bad"))
+    assert code == 6
+    assert "damaged" in words
+
+
+def test_a_second_writer_is_told_of_the_first(whole: Path, small_toml: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "busy")
+    with open_audit(tmp_path / "busy" / DATABASE):
+        code, words = refused(command(small_toml, tmp_path / "busy"))
+    assert code == 5
+    assert f"PID {os.getpid()}" in words
+
+
+def test_another_seed_in_the_same_folder_is_refused(whole: Path, small_toml: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "same")
+    code, words = refused(command(small_toml, tmp_path / "same", "--seed", "77"))
+    assert code == 2
+    assert "other settings (seed)" in words
+
+
+def test_the_audit_knows_no_word_of_the_world(root: Path) -> None:
+    """No label and no sentence of tinyworld stands as a string under engine/audit, nor is its grammar imported."""
+    for file in (root / "engine" / "audit").glob("*.py"):
+        tree = ast.parse(file.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value not in SENTENCES
+                assert node.value not in LABELS
+        assert not re.search(r"engine\.world|truth", file.read_text())
+
+
+OUT_OF_REACH = """
+import pathlib, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("mothlight.engine.world."):
+            raise ImportError(f"{name} is out of reach")
+
+opened = pathlib.Path.read_text
+
+def guarded(self, *arguments, **options):
+    if self.name == "truth.toml":
+        raise PermissionError(self)
+    return opened(self, *arguments, **options)
+
+sys.meta_path.insert(0, Refuse())
+pathlib.Path.read_text = guarded
+from mothlight.engine.command import audit_command
+toml, out = map(pathlib.Path, sys.argv[1:])
+sys.exit(audit_command(toml, max_images=None, seed=None, classifiers=None, out=out))
+"""
+
+
+def test_truth_and_grammar_out_of_reach_change_nothing(tmp_path: Path) -> None:
+    """The neural generator's audit, with all of engine/world but the bundles out of reach."""
+    toml = tmp_path / "small.toml"
+    label = {"name": "butterfly", "hypernym": "insect"}
+    config = small_config(generator="tinyworld:generator", steps=4, labels=[label], max_images=90)
+    toml.write_text(toml_of(config))
+    subprocess.run(command(toml, tmp_path / "with"), check=True, capture_output=True)
+    blind = [sys.executable, "-P", "-c", OUT_OF_REACH, str(toml), str(tmp_path / "without")]
+    subprocess.run(blind, check=True, capture_output=True)
+    assert canonical(tmp_path / "without") == canonical(tmp_path / "with")
