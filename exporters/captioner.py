@@ -14,7 +14,7 @@ from mothlight.engine.models.bundle import Bundle, Manifest, Resize, Source
 from mothlight.engine.models.resize import Filter
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
-from mothlight.exporters.publish import export_bundle
+from mothlight.exporters.publish import export_bundle, raise_exists
 from mothlight.exporters.tokenizers import decoder_tokenizer
 
 TOLERANCE = 1e-3
@@ -57,14 +57,10 @@ def export_captioner(source: str, out: Path, *, replace: bool = False) -> Bundle
         UserError: the folder lacks the model, or the preprocessing is not supported.
         BundleError: an output differs from the library.
     """
+    if out.exists() and not replace:
+        raise_exists(out)
     folder = Path(source)
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}; it is not a folder that transformers saved.")
-    processor: Any = BlipProcessor.from_pretrained(folder, local_files_only=True)
-    model: Any = BlipForConditionalGeneration.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="eager"
-    )
+    model, processor = load(folder)
     images = processor.image_processor
     preprocess = Preprocess(_resize(folder.name, images), images.image_mean, images.image_std)
 
@@ -87,6 +83,22 @@ def export_captioner(source: str, out: Path, *, replace: bool = False) -> Bundle
     )
     files = {"tokenizer.json": decoder_tokenizer(processor.tokenizer)}
     return export_bundle(out, manifest, captioner_graphs(model, preprocess), files, replace=replace)
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """A BLIP and its processor.
+
+    Raises:
+        UserError: the folder lacks a file.
+    """
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}; it is not a folder that transformers saved.")
+    processor = BlipProcessor.from_pretrained(folder, local_files_only=True)
+    model = BlipForConditionalGeneration.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="eager"
+    )
+    return model, processor
 
 
 def captioner_graphs(model: Any, preprocess: Preprocess) -> list[Graph]:

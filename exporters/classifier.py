@@ -14,7 +14,7 @@ from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Bundle, Manifest, Resize, Source, Thresholds
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
-from mothlight.exporters.publish import export_bundle
+from mothlight.exporters.publish import export_bundle, raise_exists
 
 TOP_K = 5
 TOLERANCE = 1e-4
@@ -50,7 +50,9 @@ def export_classifier(
         UserError: the model can't be loaded, has no label names, or preprocesses in a way that is not supported.
         BundleError: an output differs from the library.
     """
-    model = _load(source)
+    if out.exists() and not replace:
+        raise_exists(out)
+    model = load(source)
     labels = tuple(model.pretrained_cfg.get("label_names") or ())
     if len(labels) != model.num_classes:
         raise UserError(
@@ -85,7 +87,12 @@ def classify_graph(model: Any, preprocess: Preprocess) -> Graph:
     return Graph("classify", module, make_inputs, outputs, TOLERANCE, shared=SHARED, dynamic=DYNAMIC)
 
 
-def _load(source: str) -> Any:
+def load(source: str) -> Any:
+    """A timm model with its own weights.
+
+    Raises:
+        UserError: there is none.
+    """
     folder = Path(source)
     if folder.is_dir():
         weights = folder / "model.safetensors"

@@ -12,7 +12,7 @@ from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Bundle, Manifest, Resize, Source
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
-from mothlight.exporters.publish import export_bundle
+from mothlight.exporters.publish import export_bundle, raise_exists
 from mothlight.exporters.tokenizers import bundle_tokenizer
 
 TOLERANCE = 1e-4
@@ -52,12 +52,10 @@ def export_embedder(source: str, out: Path, *, replace: bool = False) -> Bundle:
         UserError: the folder lacks a file, or the preprocessing is not supported.
         BundleError: an output differs from the library.
     """
+    if out.exists() and not replace:
+        raise_exists(out)
     folder = Path(source)
-    for name in ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}; it is not a folder that open_clip saved.")
-    model: Any
-    model, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    model, transform = load(folder)
     config = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
     preprocess = Preprocess(_resize(folder.name, model, config), config.mean, config.std)
     context = int(model.context_length)
@@ -77,6 +75,19 @@ def export_embedder(source: str, out: Path, *, replace: bool = False) -> Bundle:
         "tokenizer.json": bundle_tokenizer(tokenize.tokenizer, context, lambda texts: tokenize(list(texts)).tolist())
     }
     return export_bundle(out, manifest, embedder_graphs(model, preprocess, context), files, replace=replace)
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """An open_clip model and its transform.
+
+    Raises:
+        UserError: the folder lacks a file.
+    """
+    for name in ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}; it is not a folder that open_clip saved.")
+    model, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    return model, transform
 
 
 def embedder_graphs(model: Any, preprocess: Preprocess, context: int) -> list[Graph]:

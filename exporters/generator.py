@@ -18,7 +18,7 @@ from mothlight.engine.models.sampler import SamplerTable
 from mothlight.engine.records import Prompt
 from mothlight.engine.stages.generate import DiffusionGenerator
 from mothlight.exporters.graphs import Graph, round_to_half
-from mothlight.exporters.publish import add_checks, export_bundle
+from mothlight.exporters.publish import add_checks, export_bundle, raise_exists
 from mothlight.exporters.sampler import sampler_table
 from mothlight.exporters.tokenizers import SENTENCES, bundle_tokenizer
 from mothlight.exporters.verify import require
@@ -103,6 +103,8 @@ def export_generator(
         UserError: the pipeline can't be loaded, or its scheduler is not linear.
         BundleError: an output differs from the library.
     """
+    if out.exists() and not replace:
+        raise_exists(out)
     pipeline = load_pipeline(source)
     for module in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
         round_to_half(module)

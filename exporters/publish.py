@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import onnx
 from onnx import TensorProto
@@ -43,12 +44,21 @@ def export_bundle(
         BundleError: a graph differs from the library.
     """
     if out.exists() and not replace:
-        raise UserError(f"{out} exists already; choose another --out, or say --replace.")
+        raise_exists(out)
     models, checks = {}, list(manifest.checks)
     for graph in graphs:
         models[graph.name] = to_onnx(graph)
         checks += verify_graph(graph, models[graph.name])
     return publish(out, manifest.model_copy(update={"checks": tuple(checks)}), models, files)
+
+
+def raise_exists(out: Path) -> NoReturn:
+    """Refuse to write over what stands there.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(f"{out} exists already; choose another --out, or say --replace.")
 
 
 def publish(out: Path, manifest: Manifest, graphs: Mapping[str, onnx.ModelProto], files: Mapping[str, bytes]) -> Bundle:
