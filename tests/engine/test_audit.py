@@ -1,6 +1,7 @@
 """A whole audit, small: resumed, killed, repeated, extended, and never fed the truth."""
 
 import ast
+import json
 import os
 import random
 import re
@@ -189,6 +190,56 @@ def test_a_finished_audit_prints_its_result_at_once(whole: Path, small_toml: Pat
     assert "Images: 96 discovery" in answer.stdout
     assert (tmp_path / "done" / "report" / "index.html").is_file()
     assert ask(tmp_path / "done", "select count(*) from run") == [(1,)]
+
+
+def output(*arguments: str) -> str:
+    return subprocess.run([MOTHLIGHT, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_database_is_asked_from_the_command_line(whole: Path, tmp_path: Path) -> None:
+    audit = str(whole)
+    assert "Whose error it was" in output("sql", audit) or "whose error it was" in output("sql", audit)
+    assert "<JPEG " in output("sql", str(whole / DATABASE), "select jpeg from image limit 1")
+    table = output("sql", audit, "select image_id from image", "--limit", "3")
+    ((images,),) = ask(whole, "select count(*) from image")
+    assert table.splitlines()[-1] == f"… {images - 3} more"
+    assert json.loads(output("sql", audit, "select 1 as a, null as b", "--json")) == [{"a": 1, "b": None}]
+    assert output("sql", audit, "select 1 as a, 'x,y' as b", "--csv") == 'a,b\n1,"x,y"\n'
+    assert "generator_misses" in output("query", audit, "ledger")
+    image_id = ask(whole, "select image_id from image limit 1")[0][0]
+    output("image", audit, image_id, "--out", str(tmp_path / "x.jpg"))
+    assert (tmp_path / "x.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
+    assert Path(output("report", audit, "--out", str(tmp_path / "r")).strip()).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["sql", "AUDIT", "selec 1"], "SQL: Parser Error: syntax error"),
+        (["sql", "AUDIT", "select nothing from outcome"], 'Referenced column "nothing" not found'),
+        (["sql", "AUDIT", "delete from image"], "read-only"),
+        (["sql", "AUDIT", "select * from read_text('/etc/passwd')"], "SQL: "),
+        (["sql", "nowhere"], "There is no audit at nowhere."),
+        (["query", "AUDIT", "nonsense"], "There is no query `nonsense`; there are budget"),
+        (["image", "AUDIT", "zzz", "--out", "x.jpg"], "No image in "),
+        (["report", "nowhere"], "There is no audit at nowhere."),
+        (["score", "AUDIT", "--truth", "nowhere.toml"], "Can't read the truth nowhere.toml"),
+    ],
+)
+def test_a_wrong_question_is_one_sentence(whole: Path, arguments: list[str], sentence: str) -> None:
+    code, words = refused([MOTHLIGHT, *(str(whole) if word == "AUDIT" else word for word in arguments)])
+    assert code == 2
+    assert sentence in words
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(whole: Path) -> None:
+    ask_all = f"{MOTHLIGHT} sql {whole} 'from outcome' --csv"
+    answer = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {ask_all} | head -n 1"], check=False, capture_output=True, text=True
+    )
+    assert answer.stdout.startswith("image_id,classifier")
+    assert answer.stderr == ""
+    assert answer.returncode in (0, 141)
 
 
 def refused(arguments: Sequence[str]) -> tuple[int, str]:
