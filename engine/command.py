@@ -54,7 +54,9 @@ def audit_command(
                 except KeyboardInterrupt:
                     ((made,),) = store.rows("select coalesce(sum(images), 0) from chunk")
                     console.print(
-                        f"Stopped; {made:,} images are kept. The same command goes on from there.", highlight=False
+                        f"Stopped; {made:,} images are kept. The same command goes on from there.",
+                        highlight=False,
+                        soft_wrap=True,
                     )
                     return exit_code()
         out_console = Console()
@@ -147,6 +149,7 @@ def _run(console: Console, config: AuditConfig, models: Models, store: Store) ->
             + f"; about {max(minutes, 0.1):.1f} minutes on {session.threads} threads. "
             "Ctrl-C is safe: the same command goes on from there.",
             highlight=False,
+            soft_wrap=True,
         )
         session.run()
 

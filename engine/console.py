@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
@@ -104,18 +105,20 @@ def points(value: float | None) -> str:
 
 def findings_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Confirmed findings, as the audit prints them at its end."""
-    table = Table(title=f"{len(rows)} confirmed findings", title_justify="left")
-    for name in ("classifier", "label", "seen as", "when"):
-        table.add_column(name, overflow="fold")
+    table = Table(
+        title=f"{len(rows)} confirmed findings", title_justify="left", box=SIMPLE, pad_edge=False, expand=True
+    )
+    table.add_column("finding", overflow="fold", ratio=1)
+    table.add_column("classifier", overflow="fold")
     for name in ("fails", "plain", "effect", "pairs"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        low, high = points(row["effect_low"]), points(row["effect_high"])
         table.add_row(
-            *(printable(row[name]) for name in ("classifier", "label", "predicted", "description")),
+            printable(f"{row['label']} → {row['predicted']}: {row['description']}"),
+            printable(row["classifier"]),
             share(row["rate"]),
             share(row["baseline_rate"]),
-            f"{points(row['effect'])} ({low} to {high})",
+            f"{points(row['effect'])} ({points(row['effect_low'])} to {points(row['effect_high'])})",
             f"{row['pairs']}{' *' if row['selected'] else ''}",
         )
     return table
@@ -129,7 +132,7 @@ def print_result(console: Console, store: Store) -> None:
         notes = "effect: points over the plain prompt on fresh pairs, with a 95 % interval"
         if any(row["selected"] for row in rows):
             notes += "; * the same pairs that confirmed it: may flatter"
-        console.print(notes, style="dim", highlight=False)
+        console.print(notes, style="dim", highlight=False, soft_wrap=True)
     else:
         ((tested,),) = store.rows("select count(*) from hypothesis")
         console.print(f"No bug was confirmed; {tested} descriptions were tested.", highlight=False)
