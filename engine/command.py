@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +14,7 @@ from mothlight.engine.ask import Format, show, show_views
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
 from mothlight.engine.console import print_result, shown_progress
 from mothlight.engine.errors import UserError
+from mothlight.engine.records import identify
 from mothlight.engine.score import load_truth, score
 from mothlight.engine.session import DATABASE, Models, Session, load_models, open_session_store, stopped_by_signals
 from mothlight.reports.build import build_report
@@ -33,6 +36,27 @@ def audit_command(
 ) -> int:
     """Run or go on with an audit, and print its result; the exit code."""
     console = Console(stderr=True)
+    with stopped_by_signals() as exit_code:
+        try:
+            return _audit(console, settings, max_images=max_images, seed=seed, classifiers=classifiers, out=out)
+        except KeyboardInterrupt:
+            console.print(
+                "Stopped; what was committed is kept. The same command goes on from there.",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return exit_code()
+
+
+def _audit(
+    console: Console,
+    settings: Path | None,
+    *,
+    max_images: int | None,
+    seed: int | None,
+    classifiers: Sequence[str] | None,
+    out: Path | None,
+) -> int:
     path = settings or built_in_config()
     config = load_config(path, max_images=max_images, seed=seed)
     if classifiers:
@@ -48,17 +72,7 @@ def audit_command(
     with open_session_store(folder / DATABASE, config, models, path.parent) as store:
         ((budget,),) = store.rows("select finished_budget from audit")
         if budget is None or budget < config.max_images:
-            with stopped_by_signals() as exit_code:
-                try:
-                    _run(console, config, models, store)
-                except KeyboardInterrupt:
-                    ((made,),) = store.rows("select coalesce(sum(images), 0) from chunk")
-                    console.print(
-                        f"Stopped; {made:,} images are kept. The same command goes on from there.",
-                        highlight=False,
-                        soft_wrap=True,
-                    )
-                    return exit_code()
+            _run(console, config, models, store)
         out_console = Console()
         print_result(out_console, store)
         page = build_report(store, folder / "report")
@@ -78,13 +92,23 @@ def database_of(audit: Path) -> Path:
 
 
 def score_command(audit: Path, truth: Path | None, pairs: int) -> str:
-    """An audit's score as JSON."""
+    """An audit's score as JSON; measured once, then remembered beside the database."""
     known = load_truth(truth)
-    with open_audit(database_of(audit), read_only=True) as store:
-        ((text, folder),) = store.rows("select settings, folder from audit")
-        config = AuditConfig.model_validate_json(text)
+    database = database_of(audit)
+    with open_audit(database, read_only=True) as store:
+        ((text, folder, audit_id, budget),) = store.rows(
+            "select settings, folder, audit_id, finished_budget from audit"
+        )
+        key = identify("score", audit_id, budget, store.query("findings"), known, pairs)
+        remembered = database.parent / f"score-{key}.json"
+        if remembered.is_file():
+            return remembered.read_text(encoding="utf-8")
+        config = AuditConfig.model_validate({**json.loads(text), "max_images": budget or sys.maxsize})
         models = load_models(config, Path(folder))
-        return json.dumps(score(store, config, models, known, pairs), indent=2)
+        answer = json.dumps(score(store, config, models, known, pairs), indent=2)
+    with suppress(OSError):  # a folder that can't be written only costs the time of measuring again
+        remembered.write_text(answer, encoding="utf-8")
+    return answer
 
 
 def report_command(audit: Path, out: Path | None) -> Path:
@@ -114,7 +138,10 @@ def query_command(audit: Path, name: str, form: Format, limit: int) -> None:
     Raises:
         UserError: there is none of that name, or it needs parameters.
     """
-    sql_command(audit, query_text(name), form, limit)
+    text = query_text(name)
+    if words := sorted(set(re.findall(r"\$(\w+)", text))):
+        raise UserError(f"The query `{name}` needs {', '.join(words)}: it serves the report; ask with `mothlight sql`.")
+    sql_command(audit, text, form, limit)
 
 
 def image_command(audit: Path, image_id: str, out: Path) -> Path:

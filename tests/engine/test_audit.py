@@ -221,6 +221,7 @@ def test_the_database_is_asked_from_the_command_line(whole: Path, tmp_path: Path
         (["sql", "AUDIT", "select * from read_text('/etc/passwd')"], "SQL: "),
         (["sql", "nowhere"], "There is no audit at nowhere."),
         (["query", "AUDIT", "nonsense"], "There is no query `nonsense`; there are budget"),
+        (["query", "AUDIT", "example_pairs"], "needs classifier, hypothesis, limit"),
         (["image", "AUDIT", "zzz", "--out", "x.jpg"], "No image in "),
         (["report", "nowhere"], "There is no audit at nowhere."),
         (["score", "AUDIT", "--truth", "nowhere.toml"], "Can't read the truth nowhere.toml"),
