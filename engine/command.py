@@ -43,7 +43,7 @@ def audit_command(
             console.print(
                 "Stopped; what was committed is kept. The same command goes on from there.",
                 highlight=False,
-                soft_wrap=True,
+                soft_wrap=not console.is_terminal,
             )
             return exit_code()
 
@@ -76,11 +76,11 @@ def _audit(
         out_console = Console()
         print_result(out_console, store)
         page = build_report(store, folder / "report")
-        out_console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+        out_console.print(f"Report: {page}", highlight=False, soft_wrap=not console.is_terminal)
         out_console.print(
             f"Ask it: mothlight sql {folder}. Go on: the same command with --max-images {2 * config.max_images}.",
             highlight=False,
-            soft_wrap=True,
+            soft_wrap=not console.is_terminal,
         )
         ((failed,),) = store.rows("select count(*) from item_failure")
     return FAILED_ITEMS if failed else 0
@@ -176,7 +176,7 @@ def _run(console: Console, config: AuditConfig, models: Models, store: Store) ->
             + f"; about {max(minutes, 0.1):.1f} minutes on {session.threads} threads. "
             "Ctrl-C is safe: the same command goes on from there.",
             highlight=False,
-            soft_wrap=True,
+            soft_wrap=not console.is_terminal,
         )
         session.run()
 

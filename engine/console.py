@@ -37,7 +37,7 @@ class PlainProgress(Progress):
         self.title, self.total, self.done, self.found = title, images, 0, found
         self.started = self.last = monotonic()
         if images:
-            self.console.print(f"{title}: {images:,} images, {found} findings so far", highlight=False)
+            self.console.print(f"{title}: {images:,} images, {found} confirmed so far", highlight=False)
 
     def advance(self, images: int) -> None:
         """See `Progress`."""
@@ -87,7 +87,7 @@ def shown_progress(console: Console) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[found]} findings"),
+        TextColumn("{task.fields[found]} confirmed"),
         console=console,
     ) as bars:
         yield BarProgress(bars)
@@ -132,7 +132,7 @@ def print_result(console: Console, store: Store) -> None:
         notes = "effect: points over the plain prompt on fresh pairs, with a 95 % interval"
         if any(row["selected"] for row in rows):
             notes += "; * the same pairs that confirmed it: may flatter"
-        console.print(notes, style="dim", highlight=False, soft_wrap=True)
+        console.print(notes, style="dim", highlight=False, soft_wrap=not console.is_terminal)
     else:
         ((tested,),) = store.rows("select count(*) from hypothesis")
         console.print(f"No bug was confirmed; {tested} descriptions were tested.", highlight=False)

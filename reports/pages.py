@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from mothlight.engine.stats import Pairs, e_value
+from mothlight.engine.stats import Pairs, e_value, mcnemar_exact
 from mothlight.sql import Store
 
 EXAMPLES = 6
@@ -124,6 +124,7 @@ def _named(store: Store, query: str) -> list[Row]:
 def _cards(store: Store, rows: Sequence[Row]) -> list[Card]:
     by_hypothesis: dict[str, list[Row]] = {}
     for row in rows:
+        row["mcnemar"] = mcnemar_exact(Pairs(row["pairs"], row["more"], row["less"]))
         by_hypothesis.setdefault(row["hypothesis_id"], []).append(row)
     cards = []
     for own in by_hypothesis.values():

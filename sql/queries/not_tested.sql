@@ -1,9 +1,9 @@
--- Failures of the discovery whose group led to no description under test.
+-- Failures of the discovery whose group led to no description that was put to the test.
 select classifier, label, predicted, count(*) as failures
 from outcome
 where wave = 0 and verdict = 'bug'
     and not exists (
-        select 1 from hypothesis
+        select 1 from hypothesis join evidence using (hypothesis_id)
         where hypothesis.label = outcome.label and hypothesis.event in ('', outcome.predicted)
     )
 group by all
