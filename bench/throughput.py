@@ -15,7 +15,8 @@ from statistics import median
 
 from mothlight.engine.audit.waves import discovery, save
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
-from mothlight.engine.session import Progress, Session, load_models, open_session_store
+from mothlight.engine.opening import load_models, open_database
+from mothlight.engine.session import Progress, Session
 
 HERE = Path(__file__).parent
 SWEEP = (8, 16, 32, 64)
@@ -29,7 +30,7 @@ def mothlight(images: int, labels: int, threads: int) -> dict[str, float]:
     models = load_models(config, Path())
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_session_store(Path(folder) / "audit.duckdb", config, models, Path()) as store,
+        open_database(Path(folder) / "audit.duckdb", config, models, Path()) as store,
     ):
         session = Session(config, models, store, Progress())
         session.seconds_per_image()

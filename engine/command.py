@@ -14,9 +14,10 @@ from mothlight.engine.ask import Format, show, show_views
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
 from mothlight.engine.console import print_result, shown_progress
 from mothlight.engine.errors import UserError
+from mothlight.engine.opening import DATABASE, Models, load_models, open_database
 from mothlight.engine.records import identify
 from mothlight.engine.score import load_truth, score
-from mothlight.engine.session import DATABASE, Models, Session, load_models, open_session_store, stopped_by_signals
+from mothlight.engine.session import Session, stopped_by_signals
 from mothlight.reports.build import build_report
 from mothlight.sql import Store, open_audit
 from mothlight.sql.store import query_text
@@ -69,7 +70,7 @@ def _audit(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Can't make the folder {folder}: {error.strerror}; name another --out.") from error
-    with open_session_store(folder / DATABASE, config, models, path.parent) as store:
+    with open_database(folder / DATABASE, config, models, path.parent) as store:
         ((budget,),) = store.rows("select finished_budget from audit")
         if budget is None or budget < config.max_images:
             _run(console, config, models, store)

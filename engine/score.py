@@ -17,8 +17,9 @@ from mothlight.engine.config import AuditConfig
 from mothlight.engine.device import available_threads
 from mothlight.engine.errors import ConfigError
 from mothlight.engine.executor.pipeline import run_pipelined
+from mothlight.engine.opening import Models
 from mothlight.engine.records import Chunk, Prompt
-from mothlight.engine.session import Models, build_generator
+from mothlight.engine.session import build_generator
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage
 from mothlight.engine.stages.generate import GenerateStage
 from mothlight.engine.stats import Pairs

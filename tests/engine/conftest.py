@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
-from mothlight.engine.session import Models, load_models
+from mothlight.engine.opening import Models, load_models
 
 SMALL = {
     "generator": "renderer",

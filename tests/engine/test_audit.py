@@ -19,7 +19,8 @@ import pytest
 from mothlight.engine import session as session_module
 from mothlight.engine.config import AuditConfig
 from mothlight.engine.executor.pipeline import run_in_order
-from mothlight.engine.session import DATABASE, Models, Progress, Session, open_session_store
+from mothlight.engine.opening import DATABASE, Models, open_database
+from mothlight.engine.session import Progress, Session
 from mothlight.engine.world.scene import LABELS, SENTENCES
 from mothlight.sql import open_audit
 from tests.engine.conftest import small_config, toml_of
@@ -42,7 +43,7 @@ class StopAfter(Progress):
 
 def run(folder: Path, models: Models, config: AuditConfig, progress: Progress | None = None) -> None:
     folder.mkdir(exist_ok=True)
-    with open_session_store(folder / DATABASE, config, models, Path()) as store:
+    with open_database(folder / DATABASE, config, models, Path()) as store:
         Session(config, models, store, progress or Progress()).run()
 
 

@@ -1,0 +1,153 @@
+"""Opens what an audit stands on: bundles, checked against the labels; the database, against the settings."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mothlight.engine.config import RENDERER, AuditConfig, bundle_path
+from mothlight.engine.errors import CorruptError, UserError
+from mothlight.engine.models.bundle import Bundle, Role, load_bundle
+from mothlight.engine.records import identify
+from mothlight.sql import Store, open_audit
+
+DATABASE = "audit.duckdb"
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The verified bundles of an audit; the generator is None where the renderer draws."""
+
+    generator: Bundle | None
+    classifiers: tuple[Bundle, ...]
+    gate: Bundle
+    embedder: Bundle
+    captioner: Bundle
+
+    @property
+    def all(self) -> tuple[Bundle, ...]:
+        """Every bundle."""
+        first = () if self.generator is None else (self.generator,)
+        return (*first, *self.classifiers, self.gate, self.embedder, self.captioner)
+
+
+def load_models(config: AuditConfig, folder: Path) -> Models:
+    """Load and verify every bundle; paths are relative to `folder`.
+
+    Raises:
+        UserError: a bundle is missing, or lacks a label that is under audit.
+        BundleError: a bundle is damaged or of the wrong role.
+    """
+
+    def load(setting: str, name: str, role: Role) -> Bundle:
+        path = bundle_path(name, folder)
+        if not path.is_dir():
+            raise UserError(f"There is no bundle at {path} (`{setting}`); make it with `mothlight export {role}`.")
+        return load_bundle(path, role)
+
+    models = Models(
+        None if config.generator == RENDERER else load("generator", config.generator, "generator"),
+        tuple(load("classifiers", name, "classifier") for name in config.classifiers),
+        load("gate", config.gate, "gate"),
+        load("embedder", config.embedder, "embedder"),
+        load("captioner", config.captioner, "captioner"),
+    )
+    for bundle in (*models.classifiers, models.gate):
+        for label in config.labels:
+            if label.name not in bundle.manifest.labels:
+                some = ", ".join(bundle.manifest.labels[:12]) + (", …" if len(bundle.manifest.labels) > 12 else "")
+                raise UserError(
+                    f"The {bundle.manifest.role} {bundle.manifest.name} has no label `{label.name}`, but {some}."
+                )
+    if models.gate.manifest.thresholds is None:
+        raise UserError(f"The gate {models.gate.folder} has no thresholds; export it again as a gate.")
+    names = [bundle.manifest.name for bundle in models.classifiers]
+    if len(set(names)) < len(names):
+        raise UserError(f"Two classifiers have the same name: {', '.join(sorted(names))}; export one under another.")
+    return models
+
+
+def audit_id(config: AuditConfig, models: Models) -> str:
+    """Hash of the settings, budget and threads aside, and of every model's content."""
+    return identify("audit", config.canonical(), *(bundle.manifest.content_key for bundle in models.all))
+
+
+def open_database(path: Path, config: AuditConfig, models: Models, folder: Path) -> Store:
+    """Open or make the audit's database, and check that it belongs to these settings and models.
+
+    Raises:
+        UserError: it holds another audit.
+        LockedError: another process is writing it.
+        CorruptError: it is damaged.
+    """
+    store = open_audit(path)
+    try:
+        known = store.rows("select audit_id, settings from audit")
+        if known:
+            _check_same(path, known[0], config, models)
+        else:
+            _introduce(store, config, models, folder)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _check_same(path: Path, known: Sequence[str], config: AuditConfig, models: Models) -> None:
+    if known[0] == audit_id(config, models):
+        return
+    before, now = (json.loads(settings) for settings in (known[1], config.canonical()))
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    what = f"other settings ({', '.join(changed)})" if changed else "other weights in its bundles"
+    raise UserError(f"{path} was begun with {what}: name another --out, or go back to the old ones.")
+
+
+def _introduce(store: Store, config: AuditConfig, models: Models, folder: Path) -> None:
+    """Write what the audit is about, before the first image."""
+    thresholds = models.gate.manifest.thresholds
+    if thresholds is None:
+        raise CorruptError(f"The gate {models.gate.folder} has no thresholds.")
+    generator = RENDERER if models.generator is None else models.generator.manifest.name
+    with store.transaction():
+        store.append(
+            "audit",
+            [
+                {
+                    "audit_id": audit_id(config, models),
+                    "name": config.name,
+                    "seed": config.seed,
+                    "generator": generator,
+                    "settings": config.canonical(),
+                    "folder": str(folder.resolve()),
+                    "tests": config.tests,
+                    "gate_lower": thresholds.lower,
+                    "gate_upper": thresholds.upper,
+                }
+            ],
+        )
+        store.append("model", list(_model_rows(models)))
+        store.append(
+            "label",
+            [
+                {"label": label.name, "place": place, "plain_prompt_id": config.plain_prompt(label).prompt_id}
+                for place, label in enumerate(config.labels)
+            ],
+        )
+        accepted = [(label.name, name) for label in config.labels for name in {label.name, *label.accepted}]
+        store.append("accepted_label", [{"label": label, "accepted": name} for label, name in sorted(accepted)])
+
+
+def _model_rows(models: Models) -> Iterator[dict[str, object]]:
+    if models.generator is None:
+        yield {"content_key": RENDERER, "role": "generator", "name": RENDERER, "source": "mothlight"}
+    for bundle in models.all:
+        manifest = bundle.manifest
+        relative = [check for check in manifest.checks if check.unit == "relative"]
+        yield {
+            "content_key": manifest.content_key,
+            "role": manifest.role,
+            "name": manifest.name,
+            "source": f"{manifest.source.library} {manifest.source.version}, {manifest.source.model}",
+            "worst_difference": max((check.difference for check in relative), default=None),
+            "tolerance": max((check.tolerance for check in relative), default=None),
+        }
