@@ -10,7 +10,7 @@ from typing import Protocol
 from mothlight.engine.audit import waves
 from mothlight.engine.audit.describe import describe
 from mothlight.engine.audit.discover import discover
-from mothlight.engine.audit.proof import Test, Verdict, count_evidence, decide, evidence
+from mothlight.engine.audit.proof import Test, Verdict, count_evidence, decide, evidence, is_live
 from mothlight.engine.config import AuditConfig
 from mothlight.engine.records import Cluster, Hypothesis, Plan, Prompt
 from mothlight.sql import Store
@@ -157,14 +157,13 @@ def _make(
     if plans[0].phase != "test":
         return verdicts
     wave = plans[0].wave
-    live = {h.hypothesis_id: waves.is_live(h, verdicts) for h in hypotheses}
     done = store.rows("select 1 from decision where wave = $wave limit 1", wave=wave)
     with store.transaction():
         if not done:
-            count_evidence(store, config, wave, [h for h in hypotheses if live[h.hypothesis_id]])
+            count_evidence(store, config, wave, [h for h in hypotheses if is_live(h, verdicts)])
         upto = evidence(store, wave)
         number = len({plan.wave for plan in waves.stored_plans(store) if plan.phase == "test" and plan.wave <= wave})
-        decided = decide(config, hypotheses, classifiers, upto, live, number)
+        decided = decide(config, hypotheses, classifiers, upto, verdicts, number)
         if not done:
             store.append("decision", [_decision_row(test, verdict, wave) for test, verdict in decided.items()])
     return decided

@@ -83,10 +83,10 @@ def decide(
     hypotheses: Sequence[Hypothesis],
     classifiers: Sequence[str],
     counts: Mapping[Test, Pairs],
-    before: Mapping[str, bool],
+    before: Mapping[Test, Verdict],
     wave: int,
 ) -> dict[Test, Verdict]:
-    """Decide after a wave; `before` says which hypotheses were live in it."""
+    """Decide after the test wave of that number; `before` is what was decided after the one before it."""
     values = {
         (hypothesis.hypothesis_id, classifier): e_value(
             counts.get((hypothesis.hypothesis_id, classifier), Pairs()), config.min_effect
@@ -96,18 +96,26 @@ def decide(
     }
     q = q_values(values, config.tests)
     best = {h.hypothesis_id: max(values[h.hypothesis_id, c] for c in classifiers) for h in hypotheses}
-    ranks = _ranks([h for h in hypotheses if before[h.hypothesis_id]], best)
+    live = {h.hypothesis_id: is_live(h, before) for h in hypotheses}
+    ranks = _ranks([h for h in hypotheses if live[h.hypothesis_id]], best)
     verdicts = {}
     for hypothesis in hypotheses:
         key = hypothesis.hypothesis_id
-        reason = ""
-        if before[key]:
+        if not live[key]:
+            reason = before[key, classifiers[0]].reason
+        else:
             settled = _settled({c: q[key, c] <= config.fdr for c in classifiers}, key, counts)
             reason = "settled" if settled else _hopeless(wave, ranks[key], best[key])
         for classifier in classifiers:
             test = (key, classifier)
-            verdicts[test] = Verdict(q[test] <= config.fdr, before[key] and not reason, values[test], q[test], reason)
+            verdicts[test] = Verdict(q[test] <= config.fdr, live[key] and not reason, values[test], q[test], reason)
     return verdicts
+
+
+def is_live(hypothesis: Hypothesis, verdicts: Mapping[Test, Verdict]) -> bool:
+    """Whether it takes part in the next wave; before the first decision all do."""
+    own = [verdict.live for (key, _), verdict in verdicts.items() if key == hypothesis.hypothesis_id]
+    return not own or any(own)
 
 
 def _ranks(live: Sequence[Hypothesis], best: Mapping[str, float]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from mothlight.engine.audit.proof import Test, Verdict
+from mothlight.engine.audit.proof import Test, Verdict, is_live
 from mothlight.engine.config import AuditConfig
 from mothlight.engine.records import Hypothesis, Plan, Prompt
 from mothlight.sql import Store
@@ -98,12 +98,6 @@ def reserve_wave(
             break
         plans = more
     return plans
-
-
-def is_live(hypothesis: Hypothesis, verdicts: Mapping[Test, Verdict]) -> bool:
-    """Whether it takes part in the next wave; before the first decision all do."""
-    own = [verdict.live for (key, _), verdict in verdicts.items() if key == hypothesis.hypothesis_id]
-    return not own or any(own)
 
 
 def likely(hypotheses: Sequence[Hypothesis], verdicts: Mapping[Test, Verdict]) -> list[Hypothesis]:
