@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -211,6 +212,24 @@ def test_the_database_is_asked_from_the_command_line(whole: Path, tmp_path: Path
     output("image", audit, image_id, "--out", str(tmp_path / "x.jpg"))
     assert (tmp_path / "x.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
     assert Path(output("report", audit, "--out", str(tmp_path / "r")).strip()).is_file()
+
+
+def readme_commands(root: Path) -> list[list[str]]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", (root / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    return [words[1:] for words in lines if words[:1] == ["mothlight"]]
+
+
+def test_the_commands_of_the_readme_run(whole: Path, tmp_path: Path, root: Path) -> None:
+    """On the small audit instead of the large one; what starts an audit is shown its options only."""
+    shutil.copytree(whole, tmp_path / "audits" / "tinyworld")
+    image_id = ask(whole, "select image_id from image limit 1")[0][0]
+    commands = readme_commands(root)
+    assert len(commands) >= 10
+    for words in commands:
+        real = [image_id if re.fullmatch("[0-9a-f]{4}", word) else word for word in words]
+        real += ["--pairs", "5"] if words[0] == "score" else ["--help"] if words[0] == "audit" else []
+        subprocess.run([MOTHLIGHT, *real], cwd=tmp_path, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize(
