@@ -8,7 +8,7 @@ from mothlight.engine.records import Hypothesis
 from mothlight.engine.stats import Pairs, e_value, q_values
 from mothlight.sql import Store
 
-HALVINGS = {2: 3, 4: 2}
+HALVINGS = {1: 3, 3: 2}
 """After the wave of that number, each label keeps so many descriptions, and those with evidence of their own."""
 NO_EVIDENCE = 1.0
 SETTLED_EFFECT = 0.1

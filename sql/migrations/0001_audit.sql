@@ -1,14 +1,14 @@
 create table audit (
     audit_id varchar primary key,
     name varchar not null,
-    seed ubigint not null,
+    seed bigint not null,
     generator varchar not null,
     settings varchar not null,
     folder varchar not null,
-    tests uinteger not null,
+    tests integer not null,
     gate_lower double not null,
     gate_upper double not null,
-    finished_budget uinteger
+    finished_budget integer
 );
 comment on table audit is 'What this file is about: one row.';
 comment on column audit.audit_id is 'Hash of the settings, the budget aside, and of the models'' content keys.';
@@ -23,13 +23,13 @@ comment on column audit.gate_upper is 'Gate score from which on an image passes.
 comment on column audit.finished_budget is 'The budget of images under which the audit came to its end; null before.';
 
 create table run (
-    run_id uinteger primary key,
+    run_id integer primary key,
     mothlight_version varchar not null,
     started_at timestamp not null,
     ended_at timestamp,
-    max_images uinteger not null,
-    batch uinteger not null,
-    threads uinteger not null,
+    max_images integer not null,
+    batch integer not null,
+    threads integer not null,
     machine varchar not null,
     check (ended_at >= started_at)
 );
@@ -61,7 +61,7 @@ comment on column model.tolerance is 'The bound that it had to meet.';
 
 create table label (
     label varchar primary key,
-    place uinteger not null,
+    place integer not null,
     plain_prompt_id varchar not null
 );
 comment on table label is 'The labels under audit.';
@@ -91,13 +91,13 @@ comment on column prompt.text is 'What the generator reads.';
 comment on column prompt.description is 'The sentences added to the plain prompt; empty for that one.';
 
 create table wave (
-    wave uinteger not null,
+    wave integer not null,
     phase varchar not null check (phase in ('discovery', 'test', 'reserve')),
-    place uinteger not null,
+    place integer not null,
     prompt_id varchar not null,
-    first_index ubigint not null,
-    images uinteger not null,
-    max_images uinteger not null,
+    first_index bigint not null,
+    images integer not null,
+    max_images integer not null,
     primary key (wave, place)
 );
 comment on table wave is 'The plan: which fresh indices each prompt takes in each wave; wave 0 is the discovery.';
@@ -112,10 +112,10 @@ comment on column wave.max_images is 'The budget when the wave was begun.';
 create table chunk (
     chunk_id varchar primary key,
     prompt_id varchar not null,
-    wave uinteger not null,
-    first_index ubigint not null,
-    images uinteger not null,
-    run_id uinteger not null
+    wave integer not null,
+    first_index bigint not null,
+    images integer not null,
+    run_id integer not null
 );
 comment on table chunk is 'Units of work that are whole in this file: their rows were committed together.';
 comment on column chunk.chunk_id is 'Hash of prompt and range.';
@@ -129,7 +129,7 @@ create table image (
     image_id varchar primary key,
     chunk_id varchar not null,
     prompt_id varchar not null,
-    index ubigint not null,
+    index bigint not null,
     jpeg blob
 );
 comment on table image is 'The images; one that failed stands in item_failure instead.';
@@ -179,7 +179,7 @@ create table cluster (
     classifier varchar not null,
     label varchar not null,
     predicted varchar not null,
-    place uinteger not null
+    place integer not null
 );
 comment on table cluster is 'Groups of failures from the discovery.';
 comment on column cluster.cluster_id is 'Hash of the three below.';
@@ -211,11 +211,11 @@ create table hypothesis (
     prompt_id varchar not null,
     event varchar not null,
     description varchar not null,
-    place uinteger not null,
+    place integer not null,
     score double not null,
     cluster_id varchar not null,
     parent_id varchar,
-    born_wave uinteger not null
+    born_wave integer not null
 );
 comment on table hypothesis is 'Descriptions under test: does this prompt raise the rate of this event?';
 comment on column hypothesis.hypothesis_id is 'Hash of prompt and event.';
@@ -232,10 +232,10 @@ comment on column hypothesis.born_wave is 'Its proof starts in the wave after.';
 create table evidence (
     hypothesis_id varchar not null,
     classifier varchar not null,
-    wave uinteger not null,
-    pairs uinteger not null,
-    more uinteger not null,
-    less uinteger not null,
+    wave integer not null,
+    pairs integer not null,
+    more integer not null,
+    less integer not null,
     e_value double not null,
     primary key (hypothesis_id, classifier, wave)
 );
@@ -251,7 +251,7 @@ comment on column evidence.e_value is 'The e-value after this wave, over all its
 create table decision (
     hypothesis_id varchar not null,
     classifier varchar not null,
-    wave uinteger not null,
+    wave integer not null,
     status varchar not null check (status in ('testing', 'confirmed', 'not confirmed')),
     live boolean not null,
     e_value double not null,
@@ -272,7 +272,7 @@ comment on column decision.reason is 'Why it stopped, or empty.';
 create table item_failure (
     chunk_id varchar not null,
     prompt_id varchar not null,
-    index ubigint not null,
+    index bigint not null,
     reason varchar not null,
     primary key (prompt_id, index)
 );
@@ -283,11 +283,11 @@ comment on column item_failure.index is 'The index.';
 comment on column item_failure.reason is 'Why.';
 
 create table stage_stat (
-    run_id uinteger not null,
-    wave uinteger not null,
+    run_id integer not null,
+    wave integer not null,
     stage varchar not null,
-    batches uinteger not null,
-    images uinteger not null,
+    batches integer not null,
+    images integer not null,
     busy_seconds double not null,
     wall_seconds double not null
 );

@@ -1,7 +1,7 @@
 select
     rate.classifier,
-    sum(rate.n)::ubigint as n,
-    sum(rate.failures)::ubigint as failures,
+    sum(rate.n)::bigint as n,
+    sum(rate.failures)::bigint as failures,
     sum(rate.failures) / nullif(sum(rate.n), 0) as rate,
     wilson_low(sum(rate.failures), sum(rate.n)) as rate_low,
     wilson_high(sum(rate.failures), sum(rate.n)) as rate_high,

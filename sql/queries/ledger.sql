@@ -1,10 +1,10 @@
 select
     classifier,
-    sum(images)::ubigint as images,
-    sum(passes)::ubigint as passes,
-    sum(bugs)::ubigint as bugs,
-    sum(generator_misses)::ubigint as generator_misses,
-    sum(ambiguous)::ubigint as ambiguous
+    sum(images)::bigint as images,
+    sum(passes)::bigint as passes,
+    sum(bugs)::bigint as bugs,
+    sum(generator_misses)::bigint as generator_misses,
+    sum(ambiguous)::bigint as ambiguous
 from ledger
 group by classifier
 order by classifier;

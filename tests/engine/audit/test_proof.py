@@ -62,10 +62,10 @@ def test_each_label_keeps_three_and_then_two() -> None:
     seen: dict[Test, Pairs] = {}
     for one in own:
         seen |= counts(one, 24, 1)
-    after_two = decide(CONFIG, own, BOTH, seen, {}, 2)
-    assert [is_live(one, after_two) for one in own] == [True, True, True, False, False]
-    after_four = decide(CONFIG, own, BOTH, seen, after_two, 4)
-    assert [is_live(one, after_four) for one in own] == [True, True, False, False, False]
+    after_one = decide(CONFIG, own, BOTH, seen, {}, 1)
+    assert [is_live(one, after_one) for one in own] == [True, True, True, False, False]
+    after_three = decide(CONFIG, own, BOTH, seen, after_one, 3)
+    assert [is_live(one, after_three) for one in own] == [True, True, False, False, False]
 
 
 def begun() -> list[Plan]:
