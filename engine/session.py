@@ -3,12 +3,12 @@
 import os
 import platform
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import groupby
 from time import perf_counter
 
 import numpy as np
@@ -30,14 +30,21 @@ from mothlight.engine.stages.generate import DiffusionGenerator, GenerateStage, 
 from mothlight.sql import Store
 
 TO_CAPTION = """
-    select image.chunk_id, image.image_id, image.jpeg
+    select chunk.chunk_id, count(*)
     from image
     join chunk using (chunk_id)
     join gate_score using (image_id)
     cross join audit
     where chunk.wave = 0 and gate_score.score >= audit.gate_upper
         and image.chunk_id not in (select chunk_id from image join caption using (image_id))
-    order by chunk.prompt_id, chunk.first_index, image.index
+    group by chunk.chunk_id, chunk.prompt_id, chunk.first_index
+    order by chunk.prompt_id, chunk.first_index
+"""
+PASSED = """
+    select image_id, jpeg
+    from image join gate_score using (image_id) cross join audit
+    where chunk_id = $chunk and gate_score.score >= audit.gate_upper
+    order by index
 """
 
 
@@ -64,6 +71,7 @@ class Session:
         self.captioner = Captioner(models.captioner)
         self.names = [(bundle.manifest.name, bundle.manifest.labels) for bundle in models.classifiers]
         self.run_id = 0
+        self._title, self._found = "", 0
 
     def run(self) -> None:
         """Run the audit to its end.
@@ -101,35 +109,41 @@ class Session:
 
     def caption(self) -> None:
         """See `audit.loop.Mechanism`; a chunk's captions are committed together."""
-        rows = self.store.rows(TO_CAPTION)
-        self.progress.phase(self._title, len(rows), self._found)
+        chunks = self.store.rows(TO_CAPTION)
+        self.progress.phase(self._title, sum(images for _, images in chunks), self._found)
         start = perf_counter()
         stat = StageStats("caption")
-        chunks = [list(group) for _, group in groupby(rows, key=lambda row: row[0])]
+        waiting: deque[tuple[list[str], Future[list[str]]]] = deque()
         with ThreadPoolExecutor(self.threads) as pool:
-            # captions come back in the chunks' order, and each chunk's are committed together
-            for images, texts in zip(chunks, pool.map(self._captions, chunks), strict=True):
-                captions = [{"image_id": row[1], "text": text} for row, text in zip(images, texts, strict=True)]
-                with self.store.transaction():
-                    self.store.append("caption", captions)
-                stat.batches += 1
-                stat.images += len(images)
-                self.progress.advance(len(images))
-        if rows:
+            # few chunks at a time: little memory, and little to wait for when told to stop
+            for chunk_id, _ in chunks:
+                images = self.store.rows(PASSED, chunk=chunk_id)
+                task = pool.submit(self._captions, [jpeg for _, jpeg in images])
+                waiting.append(([image_id for image_id, _ in images], task))
+                if len(waiting) > self.threads:
+                    self._keep_captions(*waiting.popleft(), stat)
+            while waiting:
+                self._keep_captions(*waiting.popleft(), stat)
+        if chunks:
             stat.busy = perf_counter() - start
             self._note(0, [stat], stat.busy)
 
-    def _captions(self, images: Sequence[tuple[str, str, bytes]]) -> list[str]:
-        pixels = np.stack([from_jpeg(jpeg) for _, _, jpeg in images])
+    def _captions(self, jpegs: Sequence[bytes]) -> list[str]:
+        pixels = np.stack([from_jpeg(jpeg) for jpeg in jpegs])
         texts = [text for part in _padded(pixels, self.config.batch) for text in self.captioner.caption(part)]
-        return texts[: len(images)]
+        return texts[: len(jpegs)]
+
+    def _keep_captions(self, image_ids: Sequence[str], task: "Future[list[str]]", stat: StageStats) -> None:
+        captions = [{"image_id": key, "text": text} for key, text in zip(image_ids, task.result(), strict=True)]
+        with self.store.transaction():
+            self.store.append("caption", captions)
+        stat.batches += 1
+        stat.images += len(captions)
+        self.progress.advance(len(captions))
 
     def say(self, phase: str, found: int) -> None:
         """See `audit.loop.Mechanism`."""
         self._title, self._found = phase, found
-
-    _title = ""
-    _found = 0
 
     def _note(self, wave: int, stats: Sequence[StageStats], wall: float) -> None:
         self.store.append(

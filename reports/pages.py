@@ -12,6 +12,7 @@ from PIL import Image
 
 from mothlight.engine.stats import Pairs, e_value, mcnemar_exact
 from mothlight.sql import Store
+from mothlight.sql.store import query_text
 
 EXAMPLES = 6
 """Pairs of images shown for a finding."""
@@ -116,8 +117,6 @@ def smallest_visible(pairs: int, settings: dict[str, Any], tests: int) -> float 
 
 
 def _named(store: Store, query: str) -> list[Row]:
-    from mothlight.sql.store import query_text
-
     return store.records(query_text(query))
 
 
@@ -144,8 +143,6 @@ def _cards(store: Store, rows: Sequence[Row]) -> list[Card]:
 
 
 def _examples(store: Store, row: Row) -> list[Example]:
-    from mothlight.sql.store import query_text
-
     found = store.records(
         query_text("example_pairs"), hypothesis=row["hypothesis_id"], classifier=row["classifier"], limit=EXAMPLES
     )
