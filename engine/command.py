@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -106,10 +107,25 @@ def score_command(audit: Path, truth: Path | None, pairs: int) -> str:
             return remembered.read_text(encoding="utf-8")
         config = AuditConfig.model_validate({**json.loads(text), "max_images": budget or sys.maxsize})
         models = load_models(config, Path(folder))
-        answer = json.dumps(score(store, config, models, known, pairs), indent=2)
+        answer = _laid_out(score(store, config, models, known, pairs))
     with suppress(OSError):  # a folder that can't be written only costs the time of measuring again
         remembered.write_text(answer, encoding="utf-8")
     return answer
+
+
+def _laid_out(result: dict[str, Any]) -> str:
+    """JSON with one line per key, classifier and finding: short enough to leave the findings' table in sight."""
+    lines = []
+    for key, value in result.items():
+        if isinstance(value, list) and value:
+            inner = ",\n".join(f"    {json.dumps(one)}" for one in value)
+            lines.append(f"  {json.dumps(key)}: [\n{inner}\n  ]")
+        elif isinstance(value, dict):
+            inner = ",\n".join(f"    {json.dumps(name)}: {json.dumps(one)}" for name, one in value.items())
+            lines.append(f"  {json.dumps(key)}: {{\n{inner}\n  }}")
+        else:
+            lines.append(f"  {json.dumps(key)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 def report_command(audit: Path, out: Path | None) -> Path:
