@@ -9,6 +9,8 @@ from mothlight.sql import Store
 
 LIKELY = 20.0
 """Evidence from which on a hypothesis is expected to be confirmed, so that its reserve is set aside."""
+PROMISING = 1.0
+"""Evidence above this is evidence at all."""
 STORED = """
     select wave.wave, wave.phase, prompt.label, prompt.text, prompt.description, wave.first_index, wave.images
     from wave join prompt using (prompt_id)
@@ -74,13 +76,20 @@ def next_indices(plans: Iterable[Plan]) -> dict[str, int]:
 def test_wave(
     config: AuditConfig, before: Sequence[Plan], hypotheses: Sequence[Hypothesis], verdicts: Mapping[Test, Verdict]
 ) -> list[Plan]:
-    """The next test wave of the hypotheses that go on; empty where there are none, or where it would not fit."""
+    """The next test wave of the hypotheses that go on.
+
+    Where all of them would not fit the budget, those with evidence of their own; where these would not either, those
+    that are nearly there. Empty where there are none, or where no such wave fits.
+    """
     live = [h for h in hypotheses if is_live(h, verdicts)]
-    plans = _paired(config, before, "test", live, config.wave_images)
     aside = planned_images(_paired(config, before, "reserve", likely(hypotheses, verdicts), config.reserve_pairs))
-    if planned_images(before) + planned_images(plans) + aside > config.max_images:
-        return []
-    return plans
+    room = config.max_images - planned_images(before) - aside
+    for bar in (0.0, PROMISING, LIKELY):
+        chosen = [h for h in live if _best(h, verdicts) > bar]
+        plans = _paired(config, before, "test", chosen, config.wave_images)
+        if planned_images(plans) <= room:
+            return plans
+    return []
 
 
 def reserve_wave(

@@ -89,6 +89,18 @@ def test_a_wave_that_does_not_fit_is_not_begun() -> None:
     assert plan_test_wave(config, begun(), [hypothesis(0)], {}) != []
 
 
+def test_the_last_images_go_to_those_with_evidence() -> None:
+    promising, hopeless = hypothesis(0), hypothesis(1)
+    seen = {**counts(promising, 30, 6), **counts(hopeless, 30, 0)}
+    verdicts = decide(CONFIG, [promising, hopeless], BOTH, seen, {}, 1)
+    assert is_live(promising, verdicts)
+    assert is_live(hopeless, verdicts)
+    for budget, descriptions in ((96 + 36, 2), (96 + 35, 1), (96 + 23, 0)):
+        config = AuditConfig.model_validate({**CONFIG.model_dump(), "max_images": budget})
+        plans = plan_test_wave(config, begun(), [promising, hopeless], verdicts)
+        assert sum(bool(plan.prompt.description) for plan in plans) == descriptions
+
+
 def test_a_reserve_is_set_aside_for_what_looks_real() -> None:
     own = hypothesis(0)
     verdicts = decide(CONFIG, [own], BOTH, counts(own, 30, 10), {}, 1)
