@@ -25,6 +25,8 @@ from mothlight.sql.store import query_text
 
 FAILED_ITEMS = 4
 PIPE_CLOSED = 141
+NO_TERMINAL = 110
+"""Columns of the findings' table where there is no terminal to ask."""
 AUDITS = Path("audits")
 
 
@@ -75,7 +77,7 @@ def _audit(
         ((budget,),) = store.rows("select finished_budget from audit")
         if budget is None or budget < config.max_images:
             _run(console, config, models, store)
-        out_console = Console()
+        out_console = Console(width=None if sys.stdout.isatty() else NO_TERMINAL)
         print_result(out_console, store)
         page = build_report(store, folder / "report")
         out_console.print(f"Report: {page}", highlight=False, soft_wrap=not console.is_terminal)
