@@ -134,8 +134,12 @@ def print_result(console: Console, store: Store) -> None:
             notes += "; * the same pairs that confirmed it: may flatter"
         console.print(notes, style="dim", highlight=False, soft_wrap=not console.is_terminal)
     else:
-        ((tested,),) = store.rows("select count(*) from hypothesis")
-        console.print(f"No bug was confirmed; {tested} descriptions were tested.", highlight=False)
+        ((tested, known),) = store.rows(
+            "select (select count(distinct hypothesis_id) from evidence), (select count(*) from hypothesis)"
+        )
+        console.print(
+            f"No bug was confirmed; {tested} of {known} descriptions were tested within the budget.", highlight=False
+        )
     spent = ", ".join(f"{made:,} {phase}" for phase, _, _, made in store.query("budget"))
     ((failed,),) = store.rows("select count(*) from item_failure")
     console.print(f"Images: {spent}" + (f"; {failed} failed" if failed else ""), highlight=False)

@@ -79,7 +79,8 @@ def test_wave(
     """The next test wave of the hypotheses that go on.
 
     Where all of them would not fit the budget, those with evidence of their own; where these would not either, those
-    that are nearly there. Empty where there are none, or where no such wave fits.
+    that are nearly there. A first wave that would not fit takes the best that the discovery found, so few that a second
+    wave of them fits too. Empty where there are none, or where no such wave fits.
     """
     live = [h for h in hypotheses if is_live(h, verdicts)]
     aside = planned_images(_paired(config, before, "reserve", likely(hypotheses, verdicts), config.reserve_pairs))
@@ -87,9 +88,23 @@ def test_wave(
     for bar in (0.0, PROMISING, LIKELY):
         chosen = [h for h in live if _best(h, verdicts) > bar]
         plans = _paired(config, before, "test", chosen, config.wave_images)
-        if planned_images(plans) <= room:
+        if plans and planned_images(plans) <= room:
             return plans
+    if not verdicts:
+        return _paired(config, before, "test", _best_scored(config, before, live, room // 2), config.wave_images)
     return []
+
+
+def _best_scored(
+    config: AuditConfig, before: Sequence[Plan], hypotheses: Sequence[Hypothesis], room: int
+) -> list[Hypothesis]:
+    """The hypotheses that set the discovery's failures apart best, as many as fit."""
+    chosen: set[str] = set()
+    for best in sorted(hypotheses, key=lambda h: (-h.score, h.hypothesis_id)):
+        more = [h for h in hypotheses if h.hypothesis_id in {*chosen, best.hypothesis_id}]
+        if planned_images(_paired(config, before, "test", more, config.wave_images)) <= room:
+            chosen.add(best.hypothesis_id)
+    return [h for h in hypotheses if h.hypothesis_id in chosen]
 
 
 def reserve_wave(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 from mothlight.engine.audit.proof import Test, Verdict, decide, is_live
@@ -85,8 +86,19 @@ def test_a_wave_takes_fresh_indices_for_the_baseline_and_each_live_hypothesis() 
 
 def test_a_wave_that_does_not_fit_is_not_begun() -> None:
     config = AuditConfig.model_validate({**CONFIG.model_dump(), "max_images": 96 + 35})
-    assert plan_test_wave(config, begun(), [hypothesis(0), hypothesis(1)], {}) == []
-    assert plan_test_wave(config, begun(), [hypothesis(0)], {}) != []
+    own = [hypothesis(0), hypothesis(1)]
+    verdicts = decide(config, own, BOTH, {}, {}, 1)
+    assert plan_test_wave(config, begun(), own, verdicts) == []
+    assert plan_test_wave(config, begun(), own[:1], verdicts) != []
+
+
+def test_a_small_budget_tests_the_best_of_the_discovery_twice() -> None:
+    weak, strong = hypothesis(0), replace(hypothesis(1), score=9.0)
+    for budget, descriptions in ((96 + 47, []), (96 + 48, ["thing 1."])):
+        config = AuditConfig.model_validate({**CONFIG.model_dump(), "max_images": budget, "wave_images": 12})
+        many = [weak, strong, *(hypothesis(place) for place in range(2, 6))]
+        plans = plan_test_wave(config, begun(), many, {})
+        assert [plan.prompt.description for plan in plans if plan.prompt.description] == descriptions
 
 
 def test_the_last_images_go_to_those_with_evidence() -> None:
