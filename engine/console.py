@@ -37,7 +37,7 @@ class PlainProgress(Progress):
         self.title, self.total, self.done, self.found = title, images, 0, found
         self.started = self.last = monotonic()
         if images:
-            self.console.print(f"{title}: {images:,} images, {found} confirmed so far", highlight=False)
+            self.console.print(f"{title}: {images:,} images, {found} confirmed so far", highlight=False, soft_wrap=True)
 
     def advance(self, images: int) -> None:
         """See `Progress`."""
@@ -47,7 +47,9 @@ class PlainProgress(Progress):
             rate = self.done / (now - self.started)
             left = (self.total - self.done) / rate
             self.console.print(
-                f"  {self.done:,} of {self.total:,}, {rate:.1f} images/s, about {left:.0f} s left", highlight=False
+                f"  {self.done:,} of {self.total:,}, {rate:.1f} images/s, about {left:.0f} s left",
+                highlight=False,
+                soft_wrap=True,
             )
             self.last = now
 
@@ -106,7 +108,11 @@ def points(value: float | None) -> str:
 def findings_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Confirmed findings, as the audit prints them at its end."""
     table = Table(
-        title=f"{len(rows)} confirmed findings", title_justify="left", box=SIMPLE, pad_edge=False, expand=True
+        title=f"{len(rows)} confirmed finding{'s' if len(rows) > 1 else ''}",
+        title_justify="left",
+        box=SIMPLE,
+        pad_edge=False,
+        expand=True,
     )
     table.add_column("finding", overflow="fold", ratio=1)
     table.add_column("classifier", overflow="fold")

@@ -77,10 +77,11 @@ def _begin(store: Store, config: AuditConfig) -> list[Plan]:
 
 
 def _title(plans: Sequence[Plan]) -> str:
-    descriptions = sum(1 for plan in plans if plan.prompt.description)
+    count = sum(1 for plan in plans if plan.prompt.description)
+    descriptions = f"{count} description{'s' if count > 1 else ''}"
     if plans[0].phase == "reserve":
-        return f"measuring {descriptions} confirmed descriptions on fresh pairs"
-    return f"testing {descriptions} descriptions, wave {plans[0].wave}"
+        return f"measuring {descriptions} on fresh pairs"
+    return f"testing {descriptions}, wave {plans[0].wave}"
 
 
 def _hypotheses(store: Store, config: AuditConfig, plans: Sequence[Plan]) -> list[Hypothesis]:
