@@ -83,7 +83,8 @@ def test_wave(
     wave of them fits too. Empty where there are none, or where no such wave fits.
     """
     live = [h for h in hypotheses if is_live(h, verdicts)]
-    aside = planned_images(_paired(config, before, "reserve", likely(hypotheses, verdicts), config.reserve_pairs))
+    needed = [h for h in hypotheses if _best(h, verdicts) > LIKELY and (h in live or not _is_measured(h, before))]
+    aside = planned_images(_paired(config, before, "reserve", needed, config.reserve_pairs))
     room = config.max_images - planned_images(before) - aside
     for bar in (0.0, PROMISING, LIKELY):
         chosen = [h for h in live if _best(h, verdicts) > bar]
@@ -110,8 +111,9 @@ def _best_scored(
 def reserve_wave(
     config: AuditConfig, before: Sequence[Plan], hypotheses: Sequence[Hypothesis], verdicts: Mapping[Test, Verdict]
 ) -> list[Plan]:
-    """Fresh pairs for what is confirmed, the strongest evidence first, as far as the budget goes."""
-    sure = [h for h in hypotheses if any(v.confirmed for (key, _), v in verdicts.items() if key == h.hypothesis_id)]
+    """Fresh pairs for what is confirmed and has none yet, the strongest evidence first, as far as the budget goes."""
+    confirmed = {key for (key, _), verdict in verdicts.items() if verdict.confirmed}
+    sure = [h for h in hypotheses if h.hypothesis_id in confirmed and not _is_measured(h, before)]
     sure.sort(key=lambda h: (-_best(h, verdicts), h.hypothesis_id))
     plans: list[Plan] = []
     for count in range(1, len(sure) + 1):
@@ -124,9 +126,10 @@ def reserve_wave(
     return plans
 
 
-def likely(hypotheses: Sequence[Hypothesis], verdicts: Mapping[Test, Verdict]) -> list[Hypothesis]:
-    """The hypotheses that a reserve will probably be needed for."""
-    return [h for h in hypotheses if _best(h, verdicts) > LIKELY]
+def _is_measured(hypothesis: Hypothesis, plans: Iterable[Plan]) -> bool:
+    """Whether a reserve came after its last test wave: an earlier budget's, which still holds."""
+    phases = [plan.phase for plan in plans if plan.prompt == hypothesis.prompt]
+    return bool(phases) and phases[-1] == "reserve"
 
 
 def _best(hypothesis: Hypothesis, verdicts: Mapping[Test, Verdict]) -> float:

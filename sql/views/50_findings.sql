@@ -1,18 +1,21 @@
 create or replace view findings as
 with last_reserve as (
-    select max(wave) as wave from wave where phase = 'reserve'
+    select hypothesis_id, max(wave) as wave
+    from hypothesis join wave using (prompt_id)
+    where phase = 'reserve'
+    group by hypothesis_id
 ),
 last_test as (
-    select max(wave) as wave from wave where phase = 'test'
+    select hypothesis_id, max(wave) as wave from evidence group by hypothesis_id
 ),
 used as (
-    -- a confirmed finding is reported from the reserve after the last test wave, everything else from its own test waves
+    -- a confirmed finding is reported from the reserve after its own last test wave, everything else from its test waves
     select pair.*, pair.phase = 'reserve' as reserved
     from pair
-    left join last_reserve on pair.wave = last_reserve.wave
+    left join last_reserve on last_reserve.hypothesis_id = pair.hypothesis_id and last_reserve.wave = pair.wave
     left join evidence on evidence.hypothesis_id = pair.hypothesis_id
         and evidence.classifier = pair.classifier and evidence.wave = pair.wave
-    cross join last_test
+    join last_test on last_test.hypothesis_id = pair.hypothesis_id
     where (pair.phase = 'test' and evidence.wave is not null)
         or (pair.phase = 'reserve' and last_reserve.wave > last_test.wave)
 ),

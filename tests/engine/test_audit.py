@@ -128,14 +128,27 @@ def test_other_thread_counts_give_the_same_rows(whole: Path, tmp_path: Path, mod
     assert canonical(tmp_path) == canonical(whole)
 
 
-def test_a_larger_budget_goes_on(whole: Path, tmp_path: Path, models: Models) -> None:
-    shutil.copytree(whole, tmp_path / "more")
-    before = set(ask(whole, "select image_id from image"))
-    run(tmp_path / "more", models, small_config(max_images=700))
-    after = set(ask(tmp_path / "more", "select image_id from image"))
-    assert before < after
-    assert len(after) <= 700
-    assert ask(tmp_path / "more", "select finished_budget from audit") == [(700,)]
+def test_a_larger_budget_goes_on(tmp_path: Path, models: Models) -> None:
+    made, waves = set[tuple[Any, ...]](), 0
+    for budget in (150, 460):
+        run(tmp_path, models, small_config(max_images=budget))
+        before, made = made, set(ask(tmp_path, "select image_id from image"))
+        earlier, ((waves,),) = waves, ask(tmp_path, "select count(distinct wave) from evidence")
+        assert before < made
+        assert len(made) <= budget
+        assert earlier < waves
+        assert ask(tmp_path, "select finished_budget from audit") == [(budget,)]
+
+
+def test_a_little_more_budget_takes_no_reserve_away(whole: Path, tmp_path: Path, models: Models) -> None:
+    shutil.copytree(whole, tmp_path / "little")
+    run(tmp_path / "little", models, small_config(max_images=462))
+    measured = (
+        "select hypothesis_id, classifier, provenance, pairs from findings where status = 'confirmed' order by all"
+    )
+    assert ask(whole, measured)
+    assert {row[2] for row in ask(whole, measured)} == {"reserve"}
+    assert ask(tmp_path / "little", measured) == ask(whole, measured)
 
 
 def command(toml: Path, out: Path, *more: str) -> list[str]:

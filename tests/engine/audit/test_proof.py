@@ -134,6 +134,18 @@ def test_the_reserve_goes_as_far_as_the_budget_strongest_first() -> None:
     assert {plan.phase for plan in plans} == {"reserve"}
 
 
+def test_a_larger_budget_does_not_measure_again_what_is_measured() -> None:
+    strong, late = hypothesis(0), hypothesis(0, "butterfly")
+    verdicts = decide(CONFIG, [strong, late], BOTH, {**counts(strong, 60, 50), **counts(late, 60, 40)}, {}, 1)
+    first = reserve_wave(CONFIG, begun(), [strong], verdicts)
+    assert planned_images(first) == 40
+    before = [*begun(), *first]
+    assert reserve_wave(CONFIG, before, [strong], verdicts) == []
+    assert {plan.prompt.label for plan in reserve_wave(CONFIG, before, [strong, late], verdicts)} == {"butterfly"}
+    tested_again = [*before, Plan(2, "test", strong.prompt, 200, 12)]
+    assert {plan.prompt.label for plan in reserve_wave(CONFIG, tested_again, [strong], verdicts)} == {"fly"}
+
+
 def test_ids_say_what_a_thing_is() -> None:
     prompt = Prompt("fly", "a fly.")
     assert prompt.prompt_id != Prompt("fly", "a fly!").prompt_id
