@@ -80,11 +80,11 @@ def _audit(
         out_console = Console(width=None if sys.stdout.isatty() else NO_TERMINAL)
         print_result(out_console, store)
         page = build_report(store, folder / "report")
-        out_console.print(f"Report: {page}", highlight=False, soft_wrap=not console.is_terminal)
+        out_console.print(f"Report: {page}", highlight=False, soft_wrap=not out_console.is_terminal)
         out_console.print(
             f"Ask it: mothlight sql {folder}. Go on: the same command with --max-images {2 * config.max_images}.",
             highlight=False,
-            soft_wrap=not console.is_terminal,
+            soft_wrap=not out_console.is_terminal,
         )
         ((failed,),) = store.rows("select count(*) from item_failure")
     return FAILED_ITEMS if failed else 0

@@ -21,7 +21,7 @@ from mothlight.engine.opening import Models
 from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.session import build_generator
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage
-from mothlight.engine.stages.generate import GenerateStage
+from mothlight.engine.stages.generate import GenerateStage, Generator
 from mothlight.engine.stats import Pairs
 from mothlight.sql import Store
 
@@ -89,8 +89,16 @@ def score(store: Store, config: AuditConfig, models: Models, truth: Truth, pairs
     """The scores of an audit, as one JSON-ready object."""
     findings = store.records(FOUND)
     classifiers = [bundle.manifest.name for bundle in models.classifiers]
-    outcomes = _measure(config, models, findings, pairs)
-    scored = [_scored(config, models, finding, truth, outcomes, classifiers, pairs) for finding in findings]
+    seed = config.seed + SEED_SHIFT
+    fresh = _Measurer(config, models, build_generator(config, models, seed), pairs)
+    drawn = None
+    if models.generator is not None:
+        from mothlight.engine.world.render import Renderer  # the audit imports this module, but never the world
+
+        drawn = _Measurer(config, models, Renderer(seed), pairs)
+    scored = [
+        _scored(config, finding, truth, classifiers.index(finding["classifier"]), fresh, drawn) for finding in findings
+    ]
     ((images,),) = store.rows("select coalesce(sum(images), 0) from chunk")
     spent = "select coalesce(sum(date_diff('millisecond', started_at, ended_at)), 0) / 1000 from run"
     ((seconds,),) = store.rows(spent)
@@ -146,18 +154,20 @@ def names(bug: Bug, findings: Iterable[Scored]) -> bool:
 
 def _scored(
     config: AuditConfig,
-    models: Models,
     finding: Mapping[str, Any],
     truth: Truth,
-    outcomes: Mapping[str, "Outcomes"],
-    classifiers: Sequence[str],
-    pairs: int,
+    position: int,
+    fresh: "_Measurer",
+    drawn: "_Measurer | None",
 ) -> Scored:
-    position = classifiers.index(finding["classifier"])
+    """`position` is the classifier's; `drawn` measures with the renderer, where that is not the audit's generator."""
     label = next(label for label in config.labels if label.name == finding["label"])
     plain, described = config.plain_prompt(label), config.plain_prompt(label, finding["description"])
     right = frozenset({label.name, *label.accepted})
-    counts = outcomes[described.prompt_id].against(outcomes[plain.prompt_id], position, finding["event"], right)
+
+    def measured(measurer: "_Measurer") -> Pairs:
+        return measurer(described).against(measurer(plain), position, finding["event"], right)
+
     bug = next(
         (
             bug
@@ -167,20 +177,15 @@ def _scored(
         ),
         None,
     )
-    kind = "planted"
+    counts = measured(fresh)
     if counts.effect <= truth.min_effect:
         kind = "false"
-    elif bug is None or not any(sentence in finding["description"] for sentence in bug.sentences):
+    elif bug is not None and any(sentence in finding["description"] for sentence in bug.sentences):
+        kind = "planted"
+    elif drawn is None or measured(drawn).effect > truth.min_effect:
         kind = "natural"
-        if models.generator is not None:
-            from mothlight.engine.world.render import Renderer  # the audit imports this module, but never the world
-
-            drawn = {
-                prompt.prompt_id: _outcomes(config, models, Renderer(config.seed + SEED_SHIFT), prompt, pairs)
-                for prompt in (plain, described)
-            }
-            shown = drawn[described.prompt_id].against(drawn[plain.prompt_id], position, finding["event"], right)
-            kind = "natural" if shown.effect > truth.min_effect else "generator-specific"
+    else:
+        kind = "generator-specific"
     return Scored(finding, bug, counts, kind)
 
 
@@ -204,41 +209,40 @@ class Outcomes:
         return Pairs(both, more, less)
 
 
-def _measure(
-    config: AuditConfig, models: Models, findings: Sequence[Mapping[str, Any]], pairs: int
-) -> dict[str, Outcomes]:
-    """Fresh images of every prompt that a finding needs, by prompt id."""
-    labels = {label.name: label for label in config.labels}
-    prompts: dict[str, Prompt] = {}
-    for finding in findings:
-        label = labels[finding["label"]]
-        for description in ("", finding["description"]):
-            prompt = config.plain_prompt(label, description)
-            prompts[prompt.prompt_id] = prompt
-    generator = build_generator(config, models, config.seed + SEED_SHIFT)
-    return {key: _outcomes(config, models, generator, prompt, pairs) for key, prompt in prompts.items()}
+class _Measurer:
+    """Fresh images of prompts through one generator; each prompt is measured once."""
 
+    def __init__(self, config: AuditConfig, models: Models, generator: Generator, pairs: int) -> None:
+        thresholds = models.gate.manifest.thresholds
+        self.upper = thresholds.upper if thresholds else 0.0
+        self.pairs = pairs
+        self.batch = config.batch
+        self.classifiers = [Classifier(bundle) for bundle in models.classifiers]
+        self.stages: list[Stage] = [
+            GenerateStage(generator, config.threads or available_threads()),
+            ClassifyStage(self.classifiers),
+            GateStage(Classifier(models.gate)),
+        ]
+        self.outcomes: dict[Prompt, Outcomes] = {}
 
-def _outcomes(config: AuditConfig, models: Models, generator: Any, prompt: Prompt, pairs: int) -> Outcomes:
-    classifiers = [Classifier(bundle) for bundle in models.classifiers]
-    stages: list[Stage] = [
-        GenerateStage(generator, config.threads or available_threads()),
-        ClassifyStage(classifiers),
-        GateStage(Classifier(models.gate)),
-    ]
-    thresholds = models.gate.manifest.thresholds
-    upper = thresholds.upper if thresholds else 0.0
-    gated: list[bool] = []
-    predicted: list[tuple[str, ...]] = []
+    def __call__(self, prompt: Prompt) -> Outcomes:
+        if prompt not in self.outcomes:
+            self.outcomes[prompt] = self._measure(prompt)
+        return self.outcomes[prompt]
 
-    def sink(batch: Batch) -> None:
-        for row, index in enumerate(batch.indices):
-            gated.append(index not in batch.failures and bool(batch.arrays["gate"][row] >= upper))
-            predicted.append(
-                tuple(
-                    classifier.labels[batch.arrays[f"indices_{k}"][row][0]] for k, classifier in enumerate(classifiers)
+    def _measure(self, prompt: Prompt) -> Outcomes:
+        gated: list[bool] = []
+        predicted: list[tuple[str, ...]] = []
+
+        def sink(batch: Batch) -> None:
+            for row, index in enumerate(batch.indices):
+                gated.append(index not in batch.failures and bool(batch.arrays["gate"][row] >= self.upper))
+                predicted.append(
+                    tuple(
+                        classifier.labels[batch.arrays[f"indices_{k}"][row][0]]
+                        for k, classifier in enumerate(self.classifiers)
+                    )
                 )
-            )
 
-    run_pipelined(batches(Chunk(prompt, 0, pairs, 0), config.batch), stages, sink)
-    return Outcomes(tuple(gated), tuple(predicted))
+        run_pipelined(batches(Chunk(prompt, 0, self.pairs, 0), self.batch), self.stages, sink)
+        return Outcomes(tuple(gated), tuple(predicted))
