@@ -1,11 +1,10 @@
-"""Intervals, tests and e-values: pure functions of integer counts."""
+"""Tests and e-values: pure functions of integer counts. The intervals are SQL macros, in sql/macros."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import comb, exp, log1p, sqrt
+from math import comb, exp, log1p
 from typing import TypeVar
 
-Z95 = 1.959963984540054
 BETS = (0.1, 0.2, 0.4, 0.6, 0.8)
 """Shares of the capital that are bet on each pair."""
 LARGEST_LOG = 700.0
@@ -30,25 +29,6 @@ class Pairs:
     def effect(self) -> float:
         """The mean difference; 0 without pairs."""
         return (self.more - self.less) / self.pairs if self.pairs else 0.0
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion (Wilson 1927); (0, 1) without trials."""
-    if n == 0:
-        return 0.0, 1.0
-    centre = (successes + Z95**2 / 2) / (n + Z95**2)
-    half = Z95 / (n + Z95**2) * sqrt(successes * (n - successes) / n + Z95**2 / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def bonett_price(counts: Pairs) -> tuple[float, float]:
-    """95 % interval of a paired difference (Bonett and Price 2012); (-1, 1) without pairs."""
-    if counts.pairs == 0:
-        return -1.0, 1.0
-    n = counts.pairs + 2
-    p, q = (counts.more + 1) / n, (counts.less + 1) / n
-    half = Z95 * sqrt((p + q - (p - q) ** 2) / n)
-    return max(-1.0, p - q - half), min(1.0, p - q + half)
 
 
 def mcnemar_exact(counts: Pairs) -> float:
