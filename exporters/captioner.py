@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Bundle, Manifest, Resize, Source
+from mothlight.engine.models.bundle import Bundle, Manifest, Resize, Source, TokenizerSpec
 from mothlight.engine.models.resize import Filter
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
@@ -74,7 +74,7 @@ def export_captioner(source: str, out: Path, *, replace: bool = False) -> Bundle
         name=out.name,
         image_size=preprocess.resize.size,
         resize=preprocess.resize,
-        tokenizer="tokenizer.json",
+        tokenizers=(TokenizerSpec(),),
         start_ids=(int(text.bos_token_id),),
         end_id=int(text.sep_token_id),
         max_tokens=min(MAX_TOKENS, int(text.max_position_embeddings)),

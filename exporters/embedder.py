@@ -9,7 +9,7 @@ from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Bundle, Manifest, Resize, Source
+from mothlight.engine.models.bundle import Bundle, Manifest, Resize, Source, TokenizerSpec
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
 from mothlight.exporters.publish import export_bundle, raise_exists
@@ -64,7 +64,7 @@ def export_embedder(source: str, out: Path, *, replace: bool = False) -> Bundle:
         name=out.name,
         image_size=preprocess.resize.size,
         resize=preprocess.resize,
-        tokenizer="tokenizer.json",
+        tokenizers=(TokenizerSpec(),),
         max_tokens=context,
         embedding_dim=int(model.text_projection.shape[-1]),
         checks=(preprocess.check(transform),),

@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Bundle, Check, Manifest, Source
+from mothlight.engine.models.bundle import Bundle, Check, Manifest, Source, TokenizerSpec
 from mothlight.engine.models.noise import noise
 from mothlight.engine.models.sampler import SamplerTable
 from mothlight.engine.records import Prompt
@@ -119,7 +119,7 @@ def export_generator(
         samplers=tables,
         latent=(int(pipeline.unet.config.in_channels), size, size),
         image_size=size * int(pipeline.vae_scale_factor),
-        tokenizer="tokenizer.json",
+        tokenizers=(TokenizerSpec(),),
         max_tokens=tokens,
         embedding_dim=int(pipeline.unet.config.cross_attention_dim),
         source=Source(library="diffusers", version=diffusers.__version__, model=type(pipeline).__name__),

@@ -1,15 +1,17 @@
 """torch module → ONNX graph with a batch that is really dynamic, its weights stored in half precision."""
 
+import inspect
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from mothlight.engine.errors import BundleError
@@ -19,6 +21,8 @@ EXAMPLE_BATCH = 2
 """torch freezes an example batch of 1 into the graph."""
 SMALL = 256
 """Tensors of at most so many elements keep float32: they cost nothing and are scales and biases more often than not."""
+EXTERNAL = 1 << 30
+"""Bytes of weights from which they lie in a file beside the graph: protobuf ends at 2 GiB."""
 
 MakeInputs = Callable[[int, torch.Generator], dict[str, Tensor]]
 """(batch, generator) → random inputs by name, in the order in which the module takes them."""
@@ -41,54 +45,79 @@ class Graph:
 
 
 def round_to_half(module: Any) -> Any:
-    """Round a module's weights to what float16 holds, keep float32, and switch to inference."""
+    """Round a module's weights to what float16 holds, keep float32, and switch to inference.
+
+    A weight that is too large for float16 stays as it is.
+    """
+    module.eval().float()
     with torch.no_grad():
         for tensor in module.parameters():
-            if tensor.numel() > SMALL:
+            if tensor.numel() > SMALL and tensor.abs().max() <= torch.finfo(torch.float16).max:
                 tensor.copy_(tensor.half().float())
-    return module.eval().float()
+    return module
 
 
-def to_onnx(graph: Graph) -> onnx.ModelProto:
+def to_onnx(graph: Graph) -> ir.Model:
     """Export a graph; the weights are stored as float16 with a Cast where that loses nothing.
 
     Raises:
         BundleError: torch gives no graph, or one that lacks an input or an output.
     """
     inputs = graph.make_inputs(EXAMPLE_BATCH, torch.Generator().manual_seed(0))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        try:
+            program = torch.onnx.export(
+                graph.module.eval(),
+                tuple(inputs.values()),
+                input_names=list(inputs),
+                opset_version=OPSET,
+                dynamo=True,
+                dynamic_shapes=_dynamic_shapes(graph, inputs),
+                verbose=False,
+            )
+        except Exception as error:  # torch's exporter wraps whatever went wrong in types of its own
+            cause = error.__cause__ or error
+            reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+            raise BundleError(f"torch can't export {graph.name}: {reason}") from error
+    if program is None:
+        raise BundleError(f"torch gave no ONNX graph for {graph.name}.")
+    _name_outputs(program.model.graph, graph)
+    if missing := inputs.keys() - {value.name for value in program.model.graph.inputs}:
+        raise BundleError(f"The exported graph {graph.name} lost its inputs {', '.join(sorted(missing))}.")
+    # the exporting machine's stack traces and paths would enter the content key
+    ClearMetadataAndDocStringPass()(program.model)
+    store_half(program.model.graph)
+    return program.model
+
+
+def save(model: ir.Model, path: Path) -> None:
+    """Write a graph; large weights into a file of the same name with `.data` beside it."""
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    ir.save(model, path, external_data=f"{path.name}.data" if size >= EXTERNAL else None)
+
+
+def _dynamic_shapes(graph: Graph, inputs: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    """The symbolic dimensions in the shape of the module's own arguments."""
     names = {"batch", *(name for axes in graph.dynamic.values() for name in axes.values())}
     dims = {name: torch.export.Dim(name, min=1) for name in sorted(names)}
-    shapes = tuple(
+    shapes = [
         {
             **({} if name in graph.shared else {0: dims["batch"]}),
             **{axis: dims[dim] for axis, dim in graph.dynamic.get(name, {}).items()},
         }
         for name in inputs
-    )
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            graph.module.eval(),
-            tuple(inputs.values()),
-            input_names=list(inputs),
-            opset_version=OPSET,
-            dynamo=True,
-            dynamic_shapes=shapes,
-            verbose=False,
-        )
-    if program is None:
-        raise BundleError(f"torch gave no ONNX graph for {graph.name}.")
-    _name_outputs(program, graph)
-    model = store_half(_without_notes(program.model_proto))
-    if missing := inputs.keys() - {value.name for value in model.graph.input}:
-        raise BundleError(f"The exported graph {graph.name} lost its inputs {', '.join(sorted(missing))}.")
-    return model
+    ]
+    kinds = [parameter.kind for parameter in inspect.signature(graph.module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        fixed = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+        return (*shapes[:fixed], tuple(shapes[fixed:]))
+    return tuple(shapes)
 
 
-def _name_outputs(program: torch.onnx.ONNXProgram, graph: Graph) -> None:
+def _name_outputs(inner: ir.Graph, graph: Graph) -> None:
     """Name the outputs; torch's own option repeats names that are in use inside the graph."""
-    inner = program.model.graph
     if len(inner.outputs) != len(graph.outputs):
         raise BundleError(f"The graph {graph.name} has {len(inner.outputs)} outputs, not {len(graph.outputs)}.")
     for node in inner.all_nodes():
@@ -99,53 +128,45 @@ def _name_outputs(program: torch.onnx.ONNXProgram, graph: Graph) -> None:
         value.name = name
 
 
-def _without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop the exporting machine's stack traces and paths, which would enter the content key."""
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
-        del value.metadata_props[:]
-    for tensor in model.graph.initializer:
-        del tensor.metadata_props[:]
-    for function in model.functions:
-        del function.metadata_props[:]
-        for node in function.node:
-            del node.metadata_props[:]
-    del model.graph.metadata_props[:]
-    del model.metadata_props[:]
-    return model
-
-
-def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose float32 weights are float16 and cast back in the graph, wherever that loses nothing.
+def store_half(graph: ir.Graph) -> None:
+    """Make the float32 weights of a graph float16, cast back inside it, wherever that loses nothing.
 
     The arithmetic stays float32. A weight that float16 can't hold exactly is left as it is.
     """
-    stored = onnx.ModelProto()
-    stored.CopyFrom(model)
-    kept: list[TensorProto] = []
-    casts: list[onnx.NodeProto] = []
-    for tensor in model.graph.initializer:
-        half = _as_half(tensor)
-        if half is None:
-            kept.append(tensor)
+    casts = []
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or not _is_half(tensor):
             continue
-        kept.append(half)
-        casts.append(helper.make_node("Cast", [half.name], [tensor.name], f"{half.name}__cast", to=TensorProto.FLOAT))
-    del stored.graph.initializer[:]
-    del stored.graph.node[:]
-    stored.graph.initializer.extend(kept)
-    stored.graph.node.extend([*casts, *model.graph.node])
-    return stored
+        del graph.initializers[name]
+        half = ir.Value(
+            name=f"{name}__half",
+            shape=value.shape,
+            type=ir.TensorType(ir.DataType.FLOAT16),
+            const_value=_as_half(tensor, f"{name}__half"),
+        )
+        graph.register_initializer(half)
+        value.const_value = None
+        attributes = [ir.AttrInt64("to", ir.DataType.FLOAT)]
+        casts.append(ir.Node("", "Cast", [half], attributes, outputs=[value], name=f"{name}__cast"))
+    if casts:
+        graph.insert_before(graph[0], casts)
 
 
-def _as_half(tensor: TensorProto) -> TensorProto | None:
-    if tensor.data_type != TensorProto.FLOAT:
-        return None
-    values = numpy_helper.to_array(tensor)
+def _is_half(tensor: ir.TensorProtocol) -> bool:
+    """Whether float16 holds a float32 weight exactly."""
+    if tensor.dtype != ir.DataType.FLOAT or tensor.size <= SMALL:
+        return False
+    values = tensor.numpy()
     with np.errstate(over="ignore"):
-        half = values.astype(np.float16)
-    if values.size <= SMALL or not np.array_equal(half.astype(np.float32), values):
-        return None
-    return numpy_helper.from_array(half, f"{tensor.name}__half")
+        return np.array_equal(values.astype(np.float16).astype(np.float32), values)
+
+
+def _as_half(tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
+    """Rounded when it is written, so that a large model is not in memory twice."""
+    return ir.LazyTensor(
+        lambda: ir.tensor(tensor.numpy().astype(np.float16), name=name),
+        dtype=ir.DataType.FLOAT16,
+        shape=ir.Shape(tensor.shape.numpy()),
+        name=name,
+    )

@@ -4,7 +4,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,7 +23,7 @@ from mothlight.engine.models.bundle import (
     TensorSpec,
     load_bundle,
 )
-from mothlight.exporters.graphs import OPSET, Graph, to_onnx
+from mothlight.exporters.graphs import Graph, save, to_onnx
 from mothlight.exporters.verify import verify_graph
 
 DTYPES: dict[int, str] = {
@@ -35,9 +36,15 @@ DTYPES: dict[int, str] = {
 
 
 def export_bundle(
-    out: Path, manifest: Manifest, graphs: Sequence[Graph], files: Mapping[str, bytes], *, replace: bool
+    out: Path,
+    manifest: Manifest,
+    graphs: Sequence[Graph],
+    files: Mapping[str, bytes],
+    *,
+    replace: bool,
+    fill: Callable[[Path], None] = lambda _: None,
 ) -> Bundle:
-    """Export and verify each graph, then publish the folder.
+    """Export and verify each graph, then publish the folder; `fill` may write further files into it.
 
     Raises:
         UserError: `out` exists and `replace` is false.
@@ -45,11 +52,17 @@ def export_bundle(
     """
     if out.exists() and not replace:
         raise_exists(out)
-    models, checks = {}, list(manifest.checks)
-    for graph in graphs:
-        models[graph.name] = to_onnx(graph)
-        checks += verify_graph(graph, models[graph.name])
-    return publish(out, manifest.model_copy(update={"checks": tuple(checks)}), models, files)
+    checks = list(manifest.checks)
+    with staged(out) as work:
+        for graph in graphs:
+            path = work / f"{graph.name}.onnx"
+            save(to_onnx(graph), path)
+            checks += verify_graph(graph, path)
+        for name, raw in files.items():
+            write(work / name, raw)
+        fill(work)
+        seal(work, manifest.model_copy(update={"checks": tuple(checks)}), [graph.name for graph in graphs])
+    return load_bundle(out)
 
 
 def raise_exists(out: Path) -> NoReturn:
@@ -62,25 +75,23 @@ def raise_exists(out: Path) -> NoReturn:
 
 
 def publish(out: Path, manifest: Manifest, graphs: Mapping[str, onnx.ModelProto], files: Mapping[str, bytes]) -> Bundle:
-    """Write a bundle folder atomically, in place of what stood there, and return it verified.
+    """Write a bundle of graphs at hand atomically, in place of what stood there, and return it verified."""
+    with staged(out) as work:
+        for name, model in graphs.items():
+            write(work / f"{name}.onnx", model.SerializeToString(deterministic=True))
+        for name, raw in files.items():
+            write(work / name, raw)
+        seal(work, manifest, list(graphs))
+    return load_bundle(out)
 
-    Files, graphs, opset and the content key of `manifest` are filled in here.
-    """
-    contents = dict(files)
-    specs = {}
-    for name, model in graphs.items():
-        contents[f"{name}.onnx"] = model.SerializeToString(deterministic=True)
-        specs[name] = graph_spec(f"{name}.onnx", model)
-    entries = {
-        name: FileEntry(sha256=hashlib.sha256(raw).hexdigest(), size=len(raw)) for name, raw in sorted(contents.items())
-    }
-    update = {"files": entries, "graphs": specs, "opset": OPSET, "weights": "float16"}
-    contents[MANIFEST] = manifest.model_copy(update=update).sealed().to_json()
+
+@contextmanager
+def staged(out: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of `out` if all goes well, and else leaves no trace."""
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        for name, raw in contents.items():
-            _write(work / name, raw)
+        yield work
         work.chmod(0o755)
         load_bundle(work)
         if out.exists():
@@ -88,14 +99,32 @@ def publish(out: Path, manifest: Manifest, graphs: Mapping[str, onnx.ModelProto]
         work.rename(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return load_bundle(out)
+
+
+def seal(work: Path, manifest: Manifest, graphs: Sequence[str]) -> None:
+    """Write the manifest of a folder whose files are all there.
+
+    Files, graphs, opset and the content key of `manifest` are filled in here.
+    """
+    entries, specs, opset = {}, {}, 0
+    for path in sorted(path for path in work.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        entries[path.relative_to(work).as_posix()] = FileEntry(sha256=digest, size=path.stat().st_size)
+    for name in graphs:
+        model = onnx.load(str(work / f"{name}.onnx"), load_external_data=False)
+        specs[name] = graph_spec(f"{name}.onnx", model)
+        opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    update = {"files": entries, "graphs": specs, "opset": opset}
+    write(work / MANIFEST, manifest.model_copy(update=update).sealed().to_json())
 
 
 def add_checks(bundle: Bundle, checks: Sequence[Check]) -> Bundle:
     """The bundle with more checks in its manifest, sealed again."""
     manifest = bundle.manifest.model_copy(update={"checks": (*bundle.manifest.checks, *checks)}).sealed()
     beside = bundle.folder / f"{MANIFEST}.new"
-    _write(beside, manifest.to_json())
+    write(beside, manifest.to_json())
     beside.replace(bundle.folder / MANIFEST)
     return load_bundle(bundle.folder)
 
@@ -118,7 +147,8 @@ def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     return TensorSpec.model_validate({"name": value.name, "dtype": DTYPES[tensor.elem_type], "shape": shape})
 
 
-def _write(path: Path, raw: bytes) -> None:
+def write(path: Path, raw: bytes) -> None:
+    """Write a new file and sync it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         file.write(raw)

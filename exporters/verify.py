@@ -1,10 +1,8 @@
 """Library against ONNX, output by output, on fresh random inputs and at several batch sizes."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -18,30 +16,46 @@ SEED = 20_260_101
 """Of the fresh inputs; the export itself used another."""
 
 
-def verify_graph(graph: Graph, model: onnx.ModelProto) -> list[Check]:
-    """One check per output and batch size.
+def verify_graph(graph: Graph, path: Path) -> list[Check]:
+    """One check per output and batch size of a graph that was written to `path`.
 
     Raises:
-        BundleError: an output's shape is not the library's, it is not finite, or it is off by more than the tolerance.
+        BundleError: an output's shape is not the library's, it is not finite, an image is of one colour, or it is off
+            by more than the tolerance.
     """
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"{graph.name}.onnx"
-        onnx.save(model, str(path))
-        runner = OrtRunner(path)
-        checks = []
-        for batch in BATCHES:
-            inputs = graph.make_inputs(batch, torch.Generator().manual_seed(SEED + batch))
-            with torch.no_grad():
-                given = graph.module(*inputs.values())
-            wanted = [value.numpy() for value in (given if isinstance(given, tuple) else (given,))]
-            try:
-                got = runner.infer(**{name: value.numpy() for name, value in inputs.items()})
-            except Exception as error:  # onnxruntime's own exceptions share no public base
-                reason = str(error).splitlines()[0]
-                raise BundleError(f"The exported graph {graph.name} does not run at batch {batch}: {reason}") from error
-            for name, value in zip(graph.outputs, wanted, strict=True):
-                checks.append(require(compare(graph.name, name, value, got[name], graph.tolerance)))
+    runner = OrtRunner(path)
+    checks = []
+    for batch in BATCHES:
+        inputs = graph.make_inputs(batch, torch.Generator().manual_seed(SEED + batch))
+        with torch.no_grad():
+            given = graph.module(*inputs.values())
+        wanted = [value.numpy() for value in (given if isinstance(given, tuple) else (given,))]
+        try:
+            got = runner.infer(**{name: value.numpy() for name, value in inputs.items()})
+        except Exception as error:  # onnxruntime's own exceptions share no public base
+            reason = str(error).splitlines()[0]
+            raise BundleError(f"The exported graph {graph.name} does not run at batch {batch}: {reason}") from error
+        for name, value in zip(graph.outputs, wanted, strict=True):
+            require_sound(f"{graph.name}: the library's {name} at batch {batch}", value)
+            checks.append(require(compare(graph.name, name, value, got[name], graph.tolerance)))
     return checks
+
+
+def require_sound(what: str, values: NDArray[np.generic]) -> None:
+    """Refuse what no model in order gives: NaN, infinity, an image of one single colour.
+
+    Raises:
+        BundleError: it is one of these; the message says what to do.
+    """
+    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+        raise BundleError(f"{what} is not finite; the weights overflow or are damaged: get them again, or in float32.")
+    if values.dtype == np.uint8 and values.ndim == 4:
+        flat = values.reshape(len(values), -1)
+        if (flat == flat[:, :1]).all(axis=1).any():
+            raise BundleError(
+                f"{what} has an image of one single colour; a decoder that overflows gives black images: "
+                f"export with another decoder or with its weights in float32."
+            )
 
 
 def compare(graph: str, output: str, wanted: NDArray[np.generic], got: NDArray[np.generic], tolerance: float) -> Check:

@@ -94,6 +94,18 @@ class Thresholds(_Frozen):
     """From it on the image passes; between the two it is ambiguous."""
 
 
+class ZeroShot(_Frozen):
+    """An embedder as a gate: the score of a label comes from the cosine between an image and sentences on labels."""
+
+    prompt: str = "a photo of {a} {label}."
+    """The sentence on a label."""
+    scale: float
+    """What the cosine is multiplied by."""
+    bias: float = 0.0
+    activation: Literal["sigmoid", "softmax"]
+    """`sigmoid` judges each label by itself, `softmax` against the audit's other labels."""
+
+
 class Check(_Frozen):
     """One comparison of the library and the graph, made when the bundle was exported."""
 
@@ -111,6 +123,35 @@ class Source(_Frozen):
     library: str
     version: str
     model: str
+    origin: str = ""
+    """The hub id, or the name of the folder or file."""
+    revision: str = ""
+    """The commit of a hub id."""
+
+
+class TokenizerSpec(_Frozen):
+    """A tokenizer file, and which inputs of the text graph it feeds; the file itself says how it pads and truncates."""
+
+    file: str = "tokenizer.json"
+    ids: str = "ids"
+    """The input that takes the token ids."""
+    mask: str | None = None
+    """The input that takes 1 for a token and 0 for padding, where there is one."""
+    template: str = "{text}"
+    """What stands around a text before it is split into tokens."""
+    lowercase: bool = False
+    """Whether the text is stripped and put in lower case first."""
+
+
+class Backend(_Frozen):
+    """A part that is no graph: a model library runs it, from files inside the bundle, and needs no network."""
+
+    library: str
+    part: Literal["encode_text", "caption"]
+    folder: str
+    """Where in the bundle the library's own files lie."""
+    options: dict[str, str] = Field(default_factory=dict)
+    """What the library is told, such as a captioner's question."""
 
 
 class Manifest(_Frozen):
@@ -123,27 +164,35 @@ class Manifest(_Frozen):
     graphs: dict[str, GraphSpec] = Field(default_factory=dict)
     source: Source
     opset: int = 0
-    weights: Literal["float32", "float16"] = "float32"
-    """How weights are stored; the arithmetic is float32."""
     labels: tuple[str, ...] = ()
     samplers: tuple[SamplerTable, ...] = ()
     """A generator's, one per number of steps; the first is the default."""
     latent: tuple[int, ...] = ()
     """Shape of a generator's latent, without the batch."""
+    guidance: float | None = None
+    """A generator's guidance scale; None where its graph takes none."""
+    negative_prompt: str | None = None
+    """What a guided generator is steered away from; None stands for an embedding of zeros."""
     image_size: int | None = None
     resize: Resize | None = None
-    tokenizer: str | None = None
+    tokenizers: tuple[TokenizerSpec, ...] = ()
+    backend: Backend | None = None
     start_ids: tuple[int, ...] = ()
     end_id: int | None = None
     max_tokens: int | None = None
     embedding_dim: int | None = None
     thresholds: Thresholds | None = None
+    zero_shot: ZeroShot | None = None
+    """How an embedder serves as a gate."""
     checks: tuple[Check, ...] = ()
     content_key: str = ""
 
     def key(self) -> str:
-        """The SHA-256 of this manifest's canonical JSON without the key itself."""
-        return hashlib.sha256(_canonical(self.model_dump(exclude={"content_key"}))).hexdigest()
+        """The SHA-256 of this manifest's canonical JSON without the key itself, and without what is at its default.
+
+        So a field that a later version adds leaves the keys of existing bundles as they are.
+        """
+        return hashlib.sha256(_canonical(self.model_dump(exclude={"content_key"}, exclude_defaults=True))).hexdigest()
 
     def sealed(self) -> "Manifest":
         """This manifest with its content key filled in."""
@@ -151,7 +200,7 @@ class Manifest(_Frozen):
 
     def to_json(self) -> bytes:
         """The canonical bytes that stand in `manifest.json`."""
-        return _canonical(self.model_dump()) + b"\n"
+        return _canonical({"format": self.format, **self.model_dump(exclude_defaults=True)}) + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +222,9 @@ class Bundle:
         return self.folder / self.manifest.graphs[graph].file
 
     @property
-    def tokenizer_path(self) -> Path:
-        """The tokenizer file.
-
-        Raises:
-            BundleError: the bundle has none.
-        """
-        if self.manifest.tokenizer is None:
-            raise BundleError(f"The bundle {self.folder} has no tokenizer.")
-        return self.folder / self.manifest.tokenizer
+    def size(self) -> int:
+        """Bytes of all its files, the manifest aside."""
+        return sum(entry.size for entry in self.manifest.files.values())
 
 
 def load_bundle(path: str | os.PathLike[str], role: Role | None = None) -> Bundle:
@@ -202,8 +245,9 @@ def load_bundle(path: str | os.PathLike[str], role: Role | None = None) -> Bundl
                 f"The bundle {folder}: graph {graph} names {spec.file}, which the manifest does not list."
             )
         _verify_external_data(folder, spec.file, manifest)
-    if manifest.tokenizer is not None and manifest.tokenizer not in manifest.files:
-        raise BundleError(f"The bundle {folder}: the manifest does not list its tokenizer {manifest.tokenizer}.")
+    for tokenizer in manifest.tokenizers:
+        if tokenizer.file not in manifest.files:
+            raise BundleError(f"The bundle {folder}: the manifest does not list its tokenizer {tokenizer.file}.")
     if role is not None and manifest.role != role:
         raise BundleError(f"The bundle {folder} is a {manifest.role}, but a {role} is wanted.")
     return Bundle(folder, manifest)

@@ -48,7 +48,7 @@ class DiffusionGenerator:
         self.embedding = lru_cache(maxsize=256)(self._embedding)
 
     def _embedding(self, text: str) -> Float32:
-        embedding: Float32 = self.encode_text.infer(ids=self.tokenizer.encode([text]))["embedding"]
+        embedding: Float32 = self.encode_text.infer(**self.tokenizer.encode([text]))["embedding"]
         return embedding
 
     def images(self, prompt: Prompt, indices: Sequence[int]) -> NDArray[np.uint8]:
