@@ -34,7 +34,7 @@ def load(threads: int) -> dict[str, Any]:
     quiet()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    pipeline: Any = StableDiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]  # diffusers
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(
         WEIGHTS / "generator", local_files_only=True, dtype=torch.float32
     )
     scheduler: Any = DPMSolverMultistepScheduler
@@ -64,7 +64,7 @@ def audit(models: dict[str, Any], labels: list[str], prompts: list[str], images:
     """All labels, one after the other."""
     gate_names = models["gate"].pretrained_cfg["label_names"]
     transforms = {
-        name: create_transform(**resolve_data_config({}, model=net), is_training=False)  # type: ignore[no-untyped-call]
+        name: create_transform(**resolve_data_config({}, model=net), is_training=False)
         for name, net in {**models["classifiers"], "gate": models["gate"]}.items()
     }
     rows, vectors = [], []

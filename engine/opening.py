@@ -8,6 +8,7 @@ from pathlib import Path
 from mothlight.engine.config import RENDERER, AuditConfig, bundle_path
 from mothlight.engine.errors import CorruptError, UserError
 from mothlight.engine.models.bundle import Bundle, Role, load_bundle
+from mothlight.engine.models.runner import LoadBackend, no_backend
 from mothlight.engine.records import identify
 from mothlight.sql import Store, open_audit
 
@@ -23,6 +24,8 @@ class Models:
     gate: Bundle
     embedder: Bundle
     captioner: Bundle
+    load_backend: LoadBackend = no_backend
+    """For the parts of bundles that a model library runs."""
 
     @property
     def all(self) -> tuple[Bundle, ...]:
@@ -31,7 +34,7 @@ class Models:
         return (*first, *self.classifiers, self.gate, self.embedder, self.captioner)
 
 
-def load_models(config: AuditConfig, folder: Path) -> Models:
+def load_models(config: AuditConfig, folder: Path, load_backend: LoadBackend = no_backend) -> Models:
     """Load and verify every bundle; paths are relative to `folder`.
 
     Raises:
@@ -51,6 +54,7 @@ def load_models(config: AuditConfig, folder: Path) -> Models:
         load("gate", config.gate, "gate"),
         load("embedder", config.embedder, "embedder"),
         load("captioner", config.captioner, "captioner"),
+        load_backend,
     )
     for bundle in (*models.classifiers, models.gate):
         for label in config.labels:

@@ -67,7 +67,8 @@ class Session:
         self.store = store
         self.progress = progress
         self.threads = config.threads or available_threads()
-        self.stages = build_stages(config, models, self.threads)
+        self.generate = GenerateStage(build_generator(config, models, config.seed), self.threads)
+        self.stages = [self.generate, *judging_stages(models)]
         self.captioner = Captioner(models.captioner)
         self.names = [(bundle.manifest.name, bundle.manifest.labels) for bundle in models.classifiers]
         self.run_id = 0
@@ -98,6 +99,7 @@ class Session:
         self.progress.phase(self._title, sum(chunk.images for chunk in chunks), self._found)
         if not chunks:
             return
+        self.generate.prepare([plan.prompt for plan in plans])
         writer = Writer(self.store, self.run_id, self.names, self.progress.advance)
         start = perf_counter()
         stats: Sequence[StageStats] = ()
@@ -169,13 +171,12 @@ def build_generator(config: AuditConfig, models: Models, seed: int) -> Generator
         from mothlight.engine.world.render import Renderer  # the audit of a neural generator never loads the world
 
         return Renderer(seed)
-    return DiffusionGenerator(models.generator, seed=seed, steps=config.steps)
+    return DiffusionGenerator(models.generator, seed=seed, steps=config.steps, load_backend=models.load_backend)
 
 
-def build_stages(config: AuditConfig, models: Models, threads: int) -> list[Stage]:
-    """From nothing to everything that is known of an image."""
+def judging_stages(models: Models) -> list[Stage]:
+    """From images to everything that is known of them."""
     return [
-        GenerateStage(build_generator(config, models, config.seed), threads),
         ClassifyStage([Classifier(bundle) for bundle in models.classifiers]),
         GateStage(Classifier(models.gate)),
         EmbedStage(models.embedder),

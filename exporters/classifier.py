@@ -59,7 +59,7 @@ def export_classifier(
             f"{source} names {len(labels)} labels for {model.num_classes} outputs: its config.json needs `label_names`."
         )
     name = out.name
-    config: dict[str, Any] = resolve_data_config(model=model)  # type: ignore[no-untyped-call]  # timm
+    config: dict[str, Any] = resolve_data_config(model=model)
     preprocess = Preprocess(_resize(name, config), config["mean"], config["std"])
     transform: Callable[[Any], Tensor] = create_transform(**config, is_training=False)
     manifest = Manifest(

@@ -13,7 +13,7 @@ from mothlight.engine.models.bundle import Bundle, Manifest, Resize, Source, Tok
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
 from mothlight.exporters.publish import export_bundle, raise_exists
-from mothlight.exporters.tokenizers import bundle_tokenizer
+from mothlight.exporters.tokenizers import TextInput, bundle_tokenizer
 
 TOLERANCE = 1e-4
 
@@ -71,9 +71,8 @@ def export_embedder(source: str, out: Path, *, replace: bool = False) -> Bundle:
         source=Source(library="open_clip", version=open_clip.__version__, model=type(model).__name__),
     )
     tokenize: Any = open_clip.get_tokenizer(f"local-dir:{folder}")
-    files = {
-        "tokenizer.json": bundle_tokenizer(tokenize.tokenizer, context, lambda texts: tokenize(list(texts)).tolist())
-    }
+    text = TextInput(TokenizerSpec(), tokenize.tokenizer, context, lambda texts: tokenize(texts).tolist())
+    files = {"tokenizer.json": bundle_tokenizer(text)}
     return export_bundle(out, manifest, embedder_graphs(model, preprocess, context), files, replace=replace)
 
 

@@ -1,27 +1,32 @@
-"""A diffusers `StableDiffusionPipeline` → a generator's bundle; the scheduler becomes rows."""
+"""A pipeline of diffusers → a generator's bundle; what is special to a family stands in `generators`."""
 
-import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline
-from torch import Tensor, nn
+from torch import Tensor
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Bundle, Check, Manifest, Source, TokenizerSpec
+from mothlight.engine.models.bundle import Backend, Bundle, Check, Manifest, Source
 from mothlight.engine.models.noise import noise
 from mothlight.engine.models.sampler import SamplerTable
 from mothlight.engine.records import Prompt
 from mothlight.engine.stages.generate import DiffusionGenerator
+from mothlight.exporters.backends import load_backend
+from mothlight.exporters.diffusion import Denoise, Diffusion
+from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.publish import add_checks, export_bundle, raise_exists
-from mothlight.exporters.sampler import sampler_table
+from mothlight.exporters.sampler import sampler_table, scheduler_of
+from mothlight.exporters.source import Located, locate
 from mothlight.exporters.tokenizers import SENTENCES, bundle_tokenizer
-from mothlight.exporters.verify import require
+from mothlight.exporters.verify import require, require_sound
 
 TOLERANCE = 1e-3
 PSNR = 40.0
@@ -29,168 +34,277 @@ PSNR = 40.0
 SEED = 20_260_101
 GREY_LEVELS = 1.0
 """How far a decoded pixel may be from the library's: one rounding."""
+LARGE_ENCODER = 1_000_000_000
+"""Parameters of text encoders from which they stay with the library, unless told otherwise."""
 
 
-class EncodeText(nn.Module):
-    """ids (B, T) int64 → embedding (B, T, D) float32."""
+@dataclass(frozen=True)
+class GeneratorOptions:
+    """What a person may choose."""
 
-    def __init__(self, encoder: Any) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """The last hidden state, as the pipeline's `encode_prompt` takes it."""
-        hidden: Tensor = self.encoder(ids)[0]
-        return hidden
-
-
-class Denoise(nn.Module):
-    """One sampler row: (x, x0_prev, noise, timestep (1,), coefficients (7,), embedding) → (x, x0)."""
-
-    def __init__(self, unet: Any) -> None:
-        super().__init__()
-        self.unet = unet
-
-    def forward(
-        self, x: Tensor, x0_prev: Tensor, noise: Tensor, timestep: Tensor, coefficients: Tensor, embedding: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """x0 = p·x + q·m(s·x) and x' = a·x + b·x0 + c·x0_prev + d·noise."""
-        s, p, q, a, b, c, d = coefficients.unbind()
-        m = self.unet(s * x, timestep, encoder_hidden_states=embedding, return_dict=False)[0]
-        x0 = p * x + q * m
-        return a * x + b * x0 + c * x0_prev + d * noise, x0
-
-
-class Decode(nn.Module):
-    """latent (B, C, h, w) → images (B, H, W, 3) uint8, rounded as the library does."""
-
-    def __init__(self, vae: Any) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, latent: Tensor) -> Tensor:
-        """The decoder, [-1, 1] → [0, 1], clamp, times 255, round half to even."""
-        image = self.vae.decode(latent / self.vae.config.scaling_factor, return_dict=False)[0]
-        return torch.round((image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1) * 255).to(torch.uint8)
-
-
-def load_pipeline(source: str) -> Any:
-    """A `StableDiffusionPipeline` in float32 from a folder that diffusers saved.
-
-    Raises:
-        UserError: there is none.
-    """
-    index = Path(source) / "model_index.json"
-    if not index.is_file():
-        raise UserError(f"{source} has no model_index.json; it is not a folder that diffusers saved.")
-    kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
-    if kind != "StableDiffusionPipeline":
-        raise UserError(f"{source} is a {kind}; this version exports a StableDiffusionPipeline.")
-    pipeline: Any = StableDiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]  # diffusers
-        source, local_files_only=True, dtype=torch.float32, use_safetensors=True
-    )
-    return pipeline
+    steps: tuple[int, ...] = ()
+    """A sampler for each; the first is the default. Empty: the family's own number."""
+    sampler: str | None = None
+    """One of `SAMPLERS`; None keeps the pipeline's own scheduler."""
+    order: int | None = None
+    """The solver's order, if not the scheduler's own."""
+    guidance: float | None = None
+    negative_prompt: str = ""
+    decoder: str | None = None
+    """A tiny autoencoder in place of the pipeline's own."""
+    lora: str | None = None
+    """A safetensors file, or a folder or hub id with one, to be fused into the model."""
+    lora_scale: float = 1.0
+    size: int | None = None
+    """The side of an image in pixels."""
+    text_encoder: str = "auto"
+    """`graph`, `library`, or `auto`: a graph unless it is large."""
+    revision: str | None = None
 
 
 def export_generator(
-    source: str, out: Path, *, steps: Sequence[int] = (6,), order: int | None = None, replace: bool = False
+    source: str,
+    out: Path,
+    options: GeneratorOptions = GeneratorOptions(),  # frozen
+    *,
+    replace: bool = False,
 ) -> Bundle:
-    """Export a pipeline that runs without guidance, with one sampler table per number of steps.
-
-    `order` overrides the scheduler's `solver_order`.
+    """Export a pipeline, with one sampler table per number of steps.
 
     Raises:
-        UserError: the pipeline can't be loaded, or its scheduler is not linear.
-        BundleError: an output differs from the library.
+        UserError: the pipeline can't be loaded, its scheduler is not linear, or an option does not fit it.
+        BundleError: an output differs from the library, or is not finite.
     """
     if out.exists() and not replace:
         raise_exists(out)
-    pipeline = load_pipeline(source)
-    for module in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
+    found = locate(source, revision=options.revision)
+    library, kind = kind_of(found)
+    family = family_of("generator", library, kind, source)
+    pipeline = load_pipeline(found, options)
+    diffusion: Diffusion = family.load()(pipeline, options.size)
+    guidance = options.guidance if options.guidance is not None else diffusion.default_guidance()
+    if options.guidance is not None and diffusion.guidance_kind(guidance) == "none":
+        raise UserError(f"{source}: {kind} takes no guidance; leave --guidance out.")
+    encoders = [getattr(pipeline, part) for part in diffusion.text_parts if getattr(pipeline, part) is not None]
+    for module in (*encoders, diffusion.model, pipeline.vae):
         round_to_half(module)
-    scheduler = pipeline.scheduler
-    if order is not None:
-        scheduler = type(scheduler).from_config(scheduler.config, solver_order=order)
-    tables: tuple[SamplerTable, ...] = tuple(sampler_table(scheduler, count) for count in steps)
-    size, tokens = int(pipeline.unet.config.sample_size), int(pipeline.text_encoder.config.max_position_embeddings)
+    scheduler = scheduler_of(pipeline.scheduler, options.sampler, options.order)
+    steps = options.steps or (diffusion.default_steps,)
+    tables: tuple[SamplerTable, ...] = tuple(sampler_table(scheduler, count, diffusion) for count in steps)
+    inputs = diffusion.text_inputs()
+    with_library = options.text_encoder == "library" or (
+        options.text_encoder == "auto"
+        and sum(parameter.numel() for encoder in encoders for parameter in encoder.parameters()) > LARGE_ENCODER
+    )
+    zeros = diffusion.zeros_when_negative_is_empty() and not options.negative_prompt
     manifest = Manifest(
         role="generator",
         name=out.name,
         samplers=tables,
-        latent=(int(pipeline.unet.config.in_channels), size, size),
-        image_size=size * int(pipeline.vae_scale_factor),
-        tokenizers=(TokenizerSpec(),),
-        max_tokens=tokens,
-        embedding_dim=int(pipeline.unet.config.cross_attention_dim),
-        source=Source(library="diffusers", version=diffusers.__version__, model=type(pipeline).__name__),
+        latent=diffusion.latent_shape(),
+        image_size=diffusion.size,
+        guidance=guidance,
+        negative_prompt=None if zeros or guidance is None else options.negative_prompt,
+        tokenizers=tuple(one.spec for one in inputs),
+        max_tokens=max(one.length for one in inputs),
+        backend=Backend(library="transformers", part="encode_text", folder="library") if with_library else None,
+        source=Source(
+            library="diffusers",
+            version=diffusers.__version__,
+            model=type(pipeline).__name__,
+            origin=found.origin,
+            revision=found.revision,
+        ),
     )
+    files = {one.spec.file: bundle_tokenizer(one) for one in inputs}
 
-    def encode(texts: Sequence[str]) -> list[list[int]]:
-        ids: list[list[int]] = pipeline.tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=tokens
-        ).input_ids
-        return ids
+    def fill(work: Path) -> None:
+        if with_library:
+            save_text_encoders(diffusion, work / "library")
 
-    files = {"tokenizer.json": bundle_tokenizer(pipeline.tokenizer, tokens, encode)}
-    bundle = export_bundle(out, manifest, generator_graphs(pipeline, tables[0]), files, replace=replace)
-    return add_checks(bundle, [verify_pipeline(pipeline, scheduler, bundle, table) for table in tables])
+    graphs = generator_graphs(diffusion, tables[0], guidance)
+    exported = graphs[1:] if with_library else graphs
+    bundle = export_bundle(out, manifest, exported, files, replace=replace, fill=fill)
+    return add_checks(bundle, [verify_pipeline(diffusion, scheduler, bundle, table) for table in tables])
 
 
-def verify_pipeline(pipeline: Any, scheduler: Any, bundle: Bundle, table: SamplerTable) -> Check:
+def load_pipeline(found: Located, options: GeneratorOptions) -> Any:
+    """A pipeline in float32, with the decoder and the fused LoRA that were asked for.
+
+    Raises:
+        UserError: a part of it is missing or is not what it should be.
+    """
+    kind = getattr(diffusers, kind_of(found)[1], None)
+    if kind is None:
+        raise UserError(f"{found.given} is a {kind_of(found)[1]}, which diffusers {diffusers.__version__} has not.")
+    more: dict[str, Any] = {}
+    if "safety_checker" in found.json("model_index.json"):
+        more["safety_checker"] = None
+    if options.decoder is not None:
+        more["vae"] = load_decoder(options.decoder)
+    try:
+        pipeline: Any = kind.from_pretrained(
+            found.folder, local_files_only=True, dtype=torch.float32, use_safetensors=True, **more
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"{found.given} can't be loaded: {first_line(error)}") from error
+    if options.lora is not None:
+        fuse_lora(pipeline, options.lora, options.lora_scale)
+    return pipeline
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of a library says, in one line."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def load_decoder(source: str) -> Any:
+    """A tiny autoencoder.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = locate(source)
+    kind = found.json("config.json").get("_class_name")
+    if kind != "AutoencoderTiny":
+        raise UserError(f"The decoder {source} is a {kind or 'folder without config.json'}, not an AutoencoderTiny.")
+    try:
+        return diffusers.AutoencoderTiny.from_pretrained(found.folder, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"The decoder {source} can't be loaded: {first_line(error)}") from error
+
+
+def fuse_lora(pipeline: Any, source: str, scale: float) -> None:
+    """Add a LoRA to the weights, so that it costs nothing at run time.
+
+    Raises:
+        UserError: it can't be read, or fits no layer.
+    """
+    found = locate(source)
+    names = [name for name, _ in found.files if name.endswith(".safetensors")]
+    if found.path is None or len(names) != 1:
+        raise UserError(f"The LoRA {source} has {len(names)} safetensors files; name one file.")
+    folder = found.path if found.path.is_dir() else found.path.parent
+    try:
+        pipeline.load_lora_weights(str(folder), weight_name=names[0], local_files_only=True)
+        pipeline.fuse_lora(lora_scale=scale)
+    except (ValueError, RuntimeError, KeyError, OSError, ImportError) as error:
+        raise UserError(f"The LoRA {source} does not fit {type(pipeline).__name__}: {first_line(error)}") from error
+    pipeline.unload_lora_weights()
+
+
+def save_text_encoders(diffusion: Diffusion, folder: Path) -> None:
+    """The text encoders as their library saves them, in float16, for the backend to load."""
+    for part in diffusion.text_parts:
+        encoder = getattr(diffusion.pipeline, part)
+        if encoder is not None:
+            encoder.save_pretrained(folder / part, safe_serialization=True)
+
+
+def generator_graphs(diffusion: Diffusion, table: SamplerTable, guidance: float | None) -> list[Graph]:
+    """The graphs `encode_text`, `denoise` and `decode` of a pipeline."""
+    inputs, latent = diffusion.text_inputs(), diffusion.latent_shape()
+    how = diffusion.guidance_kind(guidance)
+    text = diffusion.text_module().eval()
+
+    def make_ids(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+        made = {}
+        for one in inputs:
+            ids = torch.randint(0, len(one.tokenizer), (batch, one.length), generator=generator)
+            made[one.spec.ids] = ids
+            if one.spec.mask is not None:
+                lengths = torch.randint(2, one.length + 1, (batch, 1), generator=generator)
+                made[one.spec.mask] = (torch.arange(one.length)[None] < lengths).long()
+        return made
+
+    with torch.no_grad():
+        known = text(*make_ids(1, torch.Generator().manual_seed(0)).values())
+    shapes = [tuple(one.shape[1:]) for one in (known if isinstance(known, tuple) else (known,))]
+    names = list(zip(diffusion.conditions, shapes, strict=True))
+    if how == "classifier-free":
+        names += [(f"negative_{name}", shape) for name, shape in names]
+
+    def make_step(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+        x, x0, fresh = (torch.randn(batch, *latent, generator=generator) for _ in range(3))
+        row = table.rows[batch % len(table.rows)]
+        made = {
+            "x": x,
+            "x0_prev": x0,
+            "noise": fresh,
+            "timestep": torch.tensor([row.timestep]),
+            "coefficients": torch.tensor(row.coefficients()),
+        }
+        for name, shape in names:
+            made[name] = torch.randn(batch, *shape, generator=generator)
+            if name.endswith("attention"):
+                lengths = torch.randint(2, shape[0] + 1, (batch, 1), generator=generator)
+                made[name] = (torch.arange(shape[0])[None] < lengths).float()
+        if how != "none":
+            made["guidance"] = torch.tensor([guidance])
+        return made
+
+    def make_latent(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+        scale = float(diffusion.pipeline.vae.config.get("scaling_factor") or 1.0)
+        return {"latent": torch.randn(batch, *latent, generator=generator) * scale}
+
+    shared = frozenset({"timestep", "coefficients", "guidance"})
+    denoise = Denoise(diffusion.predict_module(), how)
+    return [
+        Graph("encode_text", text, make_ids, diffusion.conditions, TOLERANCE),
+        Graph("denoise", denoise, make_step, ("x_next", "x0"), TOLERANCE, shared=shared),
+        Graph("decode", diffusion.decode_module(), make_latent, ("images",), GREY_LEVELS),
+    ]
+
+
+def verify_pipeline(diffusion: Diffusion, scheduler: Any, bundle: Bundle, table: SamplerTable) -> Check:
     """Image by image: the same prompt and noise through diffusers and through the bundle, as the worst PSNR.
 
     Raises:
-        BundleError: an image is further off than `PSNR`.
+        BundleError: an image is further off than `PSNR`, or is of one single colour.
     """
-    steps = len(table.rows)
-    ours = DiffusionGenerator(bundle, seed=SEED, steps=steps)
-    pipeline.scheduler = scheduler
+    steps, pipeline, manifest = len(table.rows), diffusion.pipeline, bundle.manifest
+    ours = DiffusionGenerator(bundle, seed=SEED, steps=steps, load_backend=load_backend)
+    pipeline.scheduler = type(scheduler).from_config(scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
+    indices = (0, 7, 3)
     worst = float("inf")
     for text in SENTENCES[:2]:
-        prompt, indices = Prompt("label", text), (0, 7, 3)
-        latents = noise(SEED, prompt.label, indices, 0, "latent", bundle.manifest.latent)
-        wanted = pipeline(
-            [text] * len(indices),
-            latents=torch.from_numpy(latents),
-            num_inference_steps=steps,
-            guidance_scale=1.0,
-            output_type="np",
-        ).images
+        prompt = Prompt("label", text)
+
+        def fresh(step: int, label: str = prompt.label) -> Tensor:
+            return torch.from_numpy(noise(SEED, label, indices, step, "latent", manifest.latent))
+
+        with drawn_from(pipeline.scheduler, lambda step: diffusion.call_latents(fresh(step))):
+            wanted = pipeline(
+                prompt=[text] * len(indices),
+                latents=diffusion.call_latents(fresh(0)),
+                num_inference_steps=steps,
+                output_type="np",
+                **diffusion.call_options(steps, manifest.guidance, [manifest.negative_prompt or ""] * len(indices)),
+            ).images
+        require_sound(f"{manifest.name}: the library's image", (wanted * 255).round().astype(np.uint8))
         error = (np.round(wanted * 255) - ours.images(prompt, indices)).reshape(len(indices), -1)
         worst = min(worst, float((10 * np.log10(255**2 / np.maximum((error**2).mean(axis=1), 1e-3))).min()))
     return require(Check(graph=table.name, output="images", batch=3, difference=worst, tolerance=PSNR, unit="PSNR dB"))
 
 
-def generator_graphs(pipeline: DiffusionPipeline, table: SamplerTable) -> list[Graph]:
-    """The graphs `encode_text`, `denoise` and `decode` of a pipeline."""
-    parts: Any = pipeline
-    unet, text, vae = parts.unet, parts.text_encoder, parts.vae
-    size, channels = int(unet.config.sample_size), int(unet.config.in_channels)
-    tokens, width = int(text.config.max_position_embeddings), int(unet.config.cross_attention_dim)
+@contextmanager
+def drawn_from(scheduler: Any, fresh: Callable[[int], Tensor]) -> Iterator[None]:
+    """Inside, the k-th noise that a scheduler draws is `fresh(k)`, counted from 1: its own draws can't be keyed."""
+    module = sys.modules[type(scheduler).__module__]
+    before = getattr(module, "randn_tensor", None)
+    if before is None:
+        yield
+        return
+    count = 0
 
-    def make_ids(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
-        return {"ids": torch.randint(0, int(text.config.vocab_size), (batch, tokens), generator=generator)}
+    def draw(*_: object, **__: object) -> Tensor:
+        nonlocal count
+        count += 1
+        return fresh(count)
 
-    def make_step(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
-        x, x0, noise = (torch.randn(batch, channels, size, size, generator=generator) for _ in range(3))
-        row = table.rows[batch % len(table.rows)]
-        return {
-            "x": x,
-            "x0_prev": x0,
-            "noise": noise,
-            "timestep": torch.tensor([row.timestep]),
-            "coefficients": torch.tensor(row.coefficients()),
-            "embedding": torch.randn(batch, tokens, width, generator=generator),
-        }
-
-    def make_latent(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
-        scale = float(vae.config.scaling_factor)
-        return {"latent": torch.randn(batch, channels, size, size, generator=generator) * scale}
-
-    shared = frozenset({"timestep", "coefficients"})
-    return [
-        Graph("encode_text", EncodeText(text), make_ids, ("embedding",), TOLERANCE),
-        Graph("denoise", Denoise(unet), make_step, ("x_next", "x0"), TOLERANCE, shared=shared),
-        Graph("decode", Decode(vae), make_latent, ("images",), GREY_LEVELS),
-    ]
+    module.randn_tensor = draw  # type: ignore[attr-defined]  # diffusers imported it there
+    try:
+        yield
+    finally:
+        module.randn_tensor = before  # type: ignore[attr-defined]  # as above

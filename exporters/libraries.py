@@ -11,5 +11,5 @@ def quiet() -> None:
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers
+    logging.disable_progress_bar()
     diffusers_logging.disable_progress_bar()

@@ -1,11 +1,13 @@
 """A library's tokenizer → the tokenizer file of a bundle, which pads and truncates by itself."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from mothlight.engine.errors import BundleError
+from mothlight.engine.models.bundle import TokenizerSpec
 
 SENTENCES = (
     "a realistic photograph of a ladybird (insect). it is on a leaf.",
@@ -16,19 +18,41 @@ SENTENCES = (
 """What the two are compared on: plain text, odd spaces and capitals, nothing, and more than fits."""
 
 
-def bundle_tokenizer(library: Any, length: int, encode: Callable[[Sequence[str]], list[list[int]]]) -> bytes:
-    """The file for a `transformers` tokenizer, padded and cut to `length` tokens.
+@dataclass(frozen=True)
+class TextInput:
+    """A library's tokenizer, and how the model uses it."""
 
-    `encode` is how the library itself makes ids; each of `SENTENCES` must give the same.
+    spec: TokenizerSpec
+    tokenizer: Any
+    length: int
+    """Tokens to which every text is padded and cut."""
+    ids_of: Callable[[list[str]], list[list[int]]] | None = None
+    """How the library makes ids, if not by calling the tokenizer."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The library's own ids of texts."""
+        given = [self.spec.text_of(text) for text in texts]
+        if self.ids_of is not None:
+            return self.ids_of(given)
+        ids: list[list[int]] = self.tokenizer(
+            given, padding="max_length", max_length=self.length, truncation=True
+        ).input_ids
+        return ids
+
+
+def bundle_tokenizer(given: TextInput) -> bytes:
+    """The tokenizer file for a text input; each of `SENTENCES` must give the library's ids.
 
     Raises:
         BundleError: one does not.
     """
+    library = given.tokenizer
     tokenizer = Tokenizer.from_str(library.backend_tokenizer.to_str())
-    tokenizer.enable_truncation(length)
-    tokenizer.enable_padding(length=length, pad_id=library.pad_token_id, pad_token=library.pad_token)
-    for sentence, wanted in zip(SENTENCES, encode(SENTENCES), strict=True):
-        if tokenizer.encode(sentence).ids != wanted:
+    tokenizer.enable_truncation(given.length)
+    tokenizer.enable_padding(length=given.length, pad_id=library.pad_token_id, pad_token=library.pad_token)
+    texts = [given.spec.text_of(sentence) for sentence in SENTENCES]
+    for sentence, text, wanted in zip(SENTENCES, texts, given.encode(SENTENCES), strict=True):
+        if tokenizer.encode(text).ids != wanted:
             raise BundleError(f"The exported tokenizer reads {sentence[:40]!r} otherwise than the library.")
     return tokenizer.to_str().encode()
 

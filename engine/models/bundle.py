@@ -142,6 +142,10 @@ class TokenizerSpec(_Frozen):
     lowercase: bool = False
     """Whether the text is stripped and put in lower case first."""
 
+    def text_of(self, text: str) -> str:
+        """What is split into tokens for a text."""
+        return self.template.replace("{text}", text.strip().lower() if self.lowercase else text)
+
 
 class Backend(_Frozen):
     """A part that is no graph: a model library runs it, from files inside the bundle, and needs no network."""

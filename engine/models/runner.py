@@ -1,16 +1,39 @@
-"""One compiled graph behind `infer`: ONNX Runtime, silent about models and roles."""
+"""One compiled graph behind `infer`: ONNX Runtime, silent about models and roles; or a library's part in its place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from mothlight.engine.errors import BundleError, UserError
+from mothlight.engine.models.bundle import Bundle
 
 Tensors = Mapping[str, NDArray[Any]]
 CPU = ("CPUExecutionProvider",)
 NO_MEMORY = ("Failed to allocate memory", "out of memory", "bad_alloc", "BFCArena")
+
+
+class Runner(Protocol):
+    """Tensors in, tensors out."""
+
+    def infer(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Outputs by name."""
+        ...
+
+
+LoadBackend = Callable[[Bundle], Runner]
+"""Loads the part of a bundle that a model library runs."""
+
+
+def no_backend(bundle: Bundle) -> Runner:
+    """The backend of a process that has no model libraries.
+
+    Raises:
+        UserError: always.
+    """
+    library = bundle.manifest.backend.library if bundle.manifest.backend else "a model library"
+    raise UserError(f"The bundle {bundle.folder} needs {library} to run a part of it: pip install 'mothlight[models]'.")
 
 
 class OrtRunner:

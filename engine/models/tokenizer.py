@@ -32,10 +32,7 @@ class BundleTokenizer:
         """The inputs of the text graph by name: ids and masks, each (len(texts), tokens) int64."""
         inputs = {}
         for spec, tokenizer in zip(self.specs, self._tokenizers, strict=True):
-            given = [
-                spec.template.replace("{text}", text.strip().lower() if spec.lowercase else text) for text in texts
-            ]
-            encodings = tokenizer.encode_batch(given)
+            encodings = tokenizer.encode_batch([spec.text_of(text) for text in texts])
             inputs[spec.ids] = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
             if spec.mask is not None:
                 inputs[spec.mask] = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)

@@ -45,6 +45,9 @@ class Renderer:
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """Nothing to do."""
+
     def images(self, prompt: Prompt, indices: Sequence[int]) -> NDArray[np.uint8]:
         """(len(indices), 64, 64, 3) uint8; sentences outside the grammar change nothing."""
         fixed = mentioned(prompt.text)

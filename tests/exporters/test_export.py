@@ -15,10 +15,12 @@ from mothlight.engine.models.bundle import load_bundle
 from mothlight.engine.models.runner import OrtRunner
 from mothlight.engine.models.sampler import sample
 from mothlight.exporters import captioner, classifier, embedder, generator
+from mothlight.exporters.generators.stable_diffusion import StableDiffusion
 from mothlight.exporters.graphs import Graph, save, to_onnx
 from mothlight.exporters.libraries import quiet
 from mothlight.exporters.preprocess import Preprocess
 from mothlight.exporters.sampler import sampler_table
+from mothlight.exporters.source import locate
 from mothlight.exporters.verify import BATCHES, compare, require, verify_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -42,9 +44,10 @@ def graphs(role: str, weights: Path, root: Path) -> tuple[Graph, OrtRunner]:
     """One graph of a role, and the shipped one."""
     bundles = root / "engine" / "world" / "bundles"
     if role == "generator":
-        pipeline = generator.load_pipeline(str(weights / "generator"))
+        found = locate(str(weights / "generator"))
+        diffusion = StableDiffusion(generator.load_pipeline(found, generator.GeneratorOptions()))
         table = load_bundle(bundles / "generator").manifest.samplers[0]
-        return generator.generator_graphs(pipeline, table)[0], shipped(root, "generator", "encode_text")
+        return generator.generator_graphs(diffusion, table, None)[0], shipped(root, "generator", "encode_text")
     name = {"classifier": "planted-convnext", "gate": "gate", "embedder": "clip", "captioner": "captioner"}[role]
     resize = load_bundle(bundles / name).manifest.resize
     assert resize is not None
@@ -148,7 +151,9 @@ def test_what_stands_there_is_not_overwritten(tmp_path: Path, weights: Path) -> 
 @pytest.mark.slow
 def test_whole_bundles_are_exported_and_equal_the_library(tmp_path: Path, weights: Path) -> None:
     """Every graph of every role, and the generator image by image through diffusers and through the bundle."""
-    made = generator.export_generator(str(weights / "generator"), tmp_path / "generator", steps=(6, 4), order=2)
+    made = generator.export_generator(
+        str(weights / "generator"), tmp_path / "generator", generator.GeneratorOptions((6, 4), order=2)
+    )
     psnr = [check.difference for check in made.manifest.checks if check.unit == "PSNR dB"]
     assert len(psnr) == 2
     assert min(psnr) >= generator.PSNR

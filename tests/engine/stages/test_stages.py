@@ -109,6 +109,9 @@ def test_a_batch_through_all_stages() -> None:
 class Blank:
     """Makes one image of a single colour among noise."""
 
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        pass
+
     def images(self, prompt: Prompt, indices: Sequence[int]) -> NDArray[np.uint8]:
         images = np.random.default_rng(0).integers(0, 256, (len(indices), 64, 64, 3), dtype=np.uint8)
         images[[index == 2 for index in indices]] = 7

@@ -1,0 +1,365 @@
+"""Small models of the true architecture classes, random weights, saved by the libraries themselves.
+
+They stand for the models that people use: the same classes, the same files, the same code paths, at a size at which
+all of them are exported in a test.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from mothlight.exporters.tokenizers import SENTENCES
+
+diffusers: Any = import_module("diffusers")
+"""Its types leave out what it loads lazily."""
+WORDS = [*SENTENCES, "goldfish car apple cat dog on grass at night in snow, a photo of an object. it is raining."]
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SIZE = 32
+"""Pixels of an image."""
+
+
+def seeded(make: Callable[[], Any]) -> Any:
+    """A module whose random weights are the same every time, large enough to make images that are no grey plane."""
+    torch.manual_seed(7)
+    return make().eval()
+
+
+def byte_pairs(specials: list[str], length: int, start: str = "", end: str = "") -> Tokenizer:
+    """A small byte-level tokenizer that was trained on our own sentences."""
+    tokenizer = Tokenizer(models.BPE(unk_token=None))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=length, special_tokens=specials, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(WORDS, trainer)
+    if start or end:
+        around = [(one, tokenizer.token_to_id(one)) for one in (start, end) if one]
+        template = " ".join(one for one in (start, "$A", end) if one)
+        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=around)
+    return tokenizer
+
+
+def clip_tokenizer(length: int = 16, pad: str = "<|endoftext|>") -> Any:
+    """As a CLIP text encoder has: start and end, padded with the end or with `!`."""
+    tokenizer = byte_pairs(["<|startoftext|>", "<|endoftext|>"], 400, "<|startoftext|>", "<|endoftext|>")
+    tokenizer.normalizer = normalizers.Lowercase()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|startoftext|>",
+        eos_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
+        pad_token=pad,
+        model_max_length=length,
+    )
+
+
+def t5_tokenizer() -> Any:
+    """As a T5 has: a unigram model, an end and a pad token."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>")
+    tokenizer.train_from_iterator(WORDS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>", pad_token="<pad>", model_max_length=512
+    )
+
+
+def chat_tokenizer() -> Any:
+    """As a Qwen or a Gemma has: byte pairs, a pad token, a chat template."""
+    tokenizer = byte_pairs(["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<bos>"], 400)
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", bos_token="<bos>"
+    )
+    fast.chat_template = CHAT
+    return fast
+
+
+def clip_text(tokenizer: Any, width: int, *, projected: bool) -> Any:
+    """A CLIP text encoder."""
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        projection_dim=width,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    kind = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
+    return seeded(lambda: kind(config))
+
+
+def t5_text(tokenizer: Any, width: int) -> Any:
+    """A T5 encoder."""
+    config = transformers.T5Config(
+        vocab_size=len(tokenizer), d_model=width, d_ff=2 * width, d_kv=8, num_layers=2, num_heads=2
+    )
+    return seeded(lambda: transformers.T5EncoderModel(config))
+
+
+def vae(channels: int = 4, **more: Any) -> Any:
+    """A variational autoencoder: one pixel of latent to two of the image."""
+    return seeded(
+        lambda: diffusers.AutoencoderKL(
+            block_out_channels=(16, 16),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=channels,
+            norm_num_groups=4,
+            sample_size=SIZE,
+            **more,
+        )
+    )
+
+
+def unet(cross: int, **more: Any) -> Any:
+    """A UNet with cross-attention."""
+    return seeded(
+        lambda: diffusers.UNet2DConditionModel(
+            sample_size=SIZE // 2,
+            block_out_channels=(16, 32),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=cross,
+            norm_num_groups=4,
+            attention_head_dim=8,
+            **more,
+        )
+    )
+
+
+def stable_diffusion(folder: Path, *, lcm: bool = False, prediction: str = "epsilon") -> Path:
+    """Stable Diffusion; with `lcm` a UNet that takes the guidance scale."""
+    tokenizer = clip_tokenizer()
+    parts: dict[str, Any] = {
+        "vae": vae(),
+        "text_encoder": clip_text(tokenizer, 16, projected=False),
+        "tokenizer": tokenizer,
+        "unet": unet(16, time_cond_proj_dim=8 if lcm else None),
+        "safety_checker": None,
+        "feature_extractor": None,
+    }
+    if lcm:
+        scheduler = diffusers.LCMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+        diffusers.LatentConsistencyModelPipeline(
+            **parts, scheduler=scheduler, requires_safety_checker=False
+        ).save_pretrained(folder)
+        return folder
+    scheduler = diffusers.EulerDiscreteScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type=prediction,
+        timestep_spacing="trailing",
+    )
+    diffusers.StableDiffusionPipeline(**parts, scheduler=scheduler, requires_safety_checker=False).save_pretrained(
+        folder
+    )
+    return folder
+
+
+def stable_diffusion_xl(folder: Path) -> Path:
+    """SDXL."""
+    first, second = clip_tokenizer(), clip_tokenizer(pad="!")
+    scheduler = diffusers.EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    diffusers.StableDiffusionXLPipeline(
+        vae=vae(scaling_factor=0.13025),
+        text_encoder=clip_text(first, 16, projected=False),
+        text_encoder_2=clip_text(second, 24, projected=True),
+        tokenizer=first,
+        tokenizer_2=second,
+        unet=unet(
+            40,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=24 + 6 * 8,
+            use_linear_projection=True,
+        ),
+        scheduler=scheduler,
+        force_zeros_for_empty_prompt=True,
+        add_watermarker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def stable_diffusion_3(folder: Path) -> Path:
+    """Stable Diffusion 3.5."""
+    first, second, third = clip_tokenizer(), clip_tokenizer(pad="!"), t5_tokenizer()
+    transformer = seeded(
+        lambda: diffusers.SD3Transformer2DModel(
+            sample_size=SIZE // 2,
+            patch_size=2,
+            in_channels=4,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            joint_attention_dim=48,
+            caption_projection_dim=32,
+            pooled_projection_dim=40,
+            pos_embed_max_size=24,
+            qk_norm="rms_norm",
+        )
+    )
+    diffusers.StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae(scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=clip_text(first, 16, projected=True),
+        tokenizer=first,
+        text_encoder_2=clip_text(second, 24, projected=True),
+        tokenizer_2=second,
+        text_encoder_3=t5_text(third, 48),
+        tokenizer_3=third,
+    ).save_pretrained(folder)
+    return folder
+
+
+def flux(folder: Path, *, guidance: bool = False) -> Path:
+    """FLUX.1; with `guidance` as the dev model has it."""
+    first, second = clip_tokenizer(), t5_tokenizer()
+    transformer = seeded(
+        lambda: diffusers.FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=16,
+            guidance_embeds=guidance,
+            axes_dims_rope=(4, 6, 6),
+        )
+    )
+    diffusers.FluxPipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
+            shift=3.0 if guidance else 1.0, use_dynamic_shifting=guidance
+        ),
+        vae=vae(scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=clip_text(first, 16, projected=False),
+        tokenizer=first,
+        text_encoder_2=t5_text(second, 32),
+        tokenizer_2=second,
+        transformer=transformer,
+    ).save_pretrained(folder)
+    return folder
+
+
+def sana_sprint(folder: Path) -> Path:
+    """SANA-Sprint."""
+    tokenizer = chat_tokenizer()
+    config = transformers.Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    transformer = seeded(
+        lambda: diffusers.SanaTransformer2DModel(
+            sample_size=SIZE // 4,
+            patch_size=1,
+            in_channels=4,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            num_cross_attention_heads=2,
+            cross_attention_head_dim=8,
+            cross_attention_dim=16,
+            caption_channels=16,
+            qk_norm="rms_norm_across_heads",
+            guidance_embeds=True,
+        )
+    )
+    autoencoder = seeded(
+        lambda: diffusers.AutoencoderDC(
+            latent_channels=4,
+            encoder_block_types=("ResBlock", "EfficientViTBlock", "EfficientViTBlock"),
+            decoder_block_types=("ResBlock", "EfficientViTBlock", "EfficientViTBlock"),
+            encoder_block_out_channels=(8, 16, 16),
+            decoder_block_out_channels=(8, 16, 16),
+            encoder_layers_per_block=(1, 1, 1),
+            decoder_layers_per_block=(1, 1, 1),
+            encoder_qkv_multiscales=((), (), (5,)),
+            decoder_qkv_multiscales=((), (), (5,)),
+            attention_head_dim=8,
+            scaling_factor=0.41407,
+        )
+    )
+    diffusers.SanaSprintPipeline(
+        tokenizer=tokenizer,
+        text_encoder=seeded(lambda: transformers.Gemma2Model(config)),
+        vae=autoencoder,
+        transformer=transformer,
+        scheduler=diffusers.SCMScheduler(),
+    ).save_pretrained(folder)
+    return folder
+
+
+def flux_2_klein(folder: Path) -> Path:
+    """FLUX.2 [klein]."""
+    tokenizer = chat_tokenizer()
+    config = transformers.Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    transformer = seeded(
+        lambda: diffusers.Flux2Transformer2DModel(
+            patch_size=1,
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=48,
+            timestep_guidance_channels=32,
+            axes_dims_rope=(4, 4, 4, 4),
+            guidance_embeds=False,
+        )
+    )
+    autoencoder = seeded(
+        lambda: diffusers.AutoencoderKLFlux2(
+            block_out_channels=(16, 16),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=SIZE,
+        )
+    )
+    autoencoder.bn.running_mean.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
+    diffusers.Flux2KleinPipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=autoencoder,
+        text_encoder=seeded(lambda: transformers.Qwen3ForCausalLM(config)),
+        tokenizer=tokenizer,
+        transformer=transformer,
+        is_distilled=True,
+    ).save_pretrained(folder)
+    return folder
