@@ -26,6 +26,8 @@ class Diffusion(Convention):
     conditions: ClassVar[tuple[str, ...]] = ("embedding",)
     """What the text encoder tells the denoiser, by name."""
     default_steps: ClassVar[int] = 4
+    optimize: ClassVar[bool] = True
+    """See `Graph.optimize`."""
 
     def __init__(self, pipeline: Any, size: int | None = None) -> None:
         """`size` is the side of an image in pixels; without it, what the model was trained for.
@@ -122,6 +124,9 @@ class Denoise(nn.Module):
         self, x: Tensor, x0_prev: Tensor, noise: Tensor, timestep: Tensor, coefficients: Tensor, *conditions: Tensor
     ) -> tuple[Tensor, Tensor]:
         """x0 = p·x + q·m(s·x) and x' = a·x + b·x0 + c·x0_prev + d·noise."""
+        for one in conditions if self.guidance == "none" else conditions[:-1]:
+            # torch would give each input a batch symbol of its own and then fail to see that they are one
+            torch._check(one.shape[0] == x.shape[0])  # torch documents it for exporting
         s, p, q, a, b, c, d = coefficients.unbind()
         m = self._predict(s * x, timestep, conditions)
         x0 = p * x + q * m

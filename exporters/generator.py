@@ -251,8 +251,8 @@ def generator_graphs(diffusion: Diffusion, table: SamplerTable, guidance: float 
     denoise = Denoise(diffusion.predict_module(), how)
     return [
         Graph("encode_text", text, make_ids, diffusion.conditions, TOLERANCE),
-        Graph("denoise", denoise, make_step, ("x_next", "x0"), TOLERANCE, shared=shared),
-        Graph("decode", diffusion.decode_module(), make_latent, ("images",), GREY_LEVELS),
+        Graph("denoise", denoise, make_step, ("x_next", "x0"), TOLERANCE, shared=shared, optimize=diffusion.optimize),
+        Graph("decode", diffusion.decode_module(), make_latent, ("images",), GREY_LEVELS, optimize=diffusion.optimize),
     ]
 
 

@@ -42,6 +42,8 @@ class Graph:
     """Inputs that have no batch dimension."""
     dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
     """Further symbolic dimensions, input → axis → name."""
+    optimize: bool = True
+    """Whether torch rewrites the graph, which folds batch normalisation but takes a constant below 1e-8 for zero."""
 
 
 def round_to_half(module: Any) -> Any:
@@ -75,6 +77,7 @@ def to_onnx(graph: Graph) -> ir.Model:
                 opset_version=OPSET,
                 dynamo=True,
                 dynamic_shapes=_dynamic_shapes(graph, inputs),
+                optimize=graph.optimize,
                 verbose=False,
             )
         except Exception as error:  # torch's exporter wraps whatever went wrong in types of its own

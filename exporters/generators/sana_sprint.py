@@ -56,6 +56,7 @@ class SanaSprint(Diffusion):
     pipeline_kinds: ClassVar = ("SanaSprintPipeline",)
     conditions: ClassVar = ("embedding", "attention")
     default_steps: ClassVar = 2
+    optimize: ClassVar = False  # its linear attention divides by a sum plus 1e-15
 
     def start(self, scheduler: Any, steps: int) -> Tensor:
         """The pipeline's own timesteps; the last one is where it ends, not a step."""
