@@ -1,23 +1,34 @@
-"""A timm model with its own data config → a classifier's or a gate's bundle."""
+"""A classifier of a library → a classifier's or a gate's bundle; what is special to a family is in `classifiers`."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import timm
 import torch
-from timm.data.config import resolve_data_config
-from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Bundle, Manifest, Resize, Source, Thresholds
+from mothlight.engine.models.bundle import Bundle, Manifest, Source, Thresholds
+from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
+from mothlight.exporters.images import LoadedClassifier, labels_of
 from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
 from mothlight.exporters.publish import export_bundle, raise_exists
+from mothlight.exporters.source import Located, locate
 
 TOP_K = 5
 TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class ClassifierOptions:
+    """What a person may choose."""
+
+    revision: str | None = None
+    architecture: str | None = None
+    """`timm/NAME` or `torchvision/NAME`, for a single safetensors file."""
+    labels: Path | None = None
+    """A file with one label per line, in the place of the model's own."""
 
 
 class Classify(nn.Module):
@@ -39,76 +50,91 @@ class Classify(nn.Module):
 def export_classifier(
     source: str,
     out: Path,
+    options: ClassifierOptions = ClassifierOptions(),  # frozen
     *,
     role: Literal["classifier", "gate"] = "classifier",
     thresholds: Thresholds | None = None,
     replace: bool = False,
 ) -> Bundle:
-    """Export a timm model: a folder that timm saved, or a name that `timm.create_model` knows.
+    """Export a classifier of timm, torchvision or transformers.
 
     Raises:
-        UserError: the model can't be loaded, has no label names, or preprocesses in a way that is not supported.
-        BundleError: an output differs from the library.
+        UserError: the model can't be loaded, its labels are unknown, or its preprocessing is not supported.
+        BundleError: an output differs from the library, or is not finite.
     """
     if out.exists() and not replace:
         raise_exists(out)
-    model = load(source)
-    labels = tuple(model.pretrained_cfg.get("label_names") or ())
-    if len(labels) != model.num_classes:
-        raise UserError(
-            f"{source} names {len(labels)} labels for {model.num_classes} outputs: its config.json needs `label_names`."
-        )
-    name = out.name
-    config: dict[str, Any] = resolve_data_config(model=model)
-    preprocess = Preprocess(_resize(name, config), config["mean"], config["std"])
-    transform: Callable[[Any], Tensor] = create_transform(**config, is_training=False)
+    found = locate(hub_name(source), revision=options.revision)
+    loaded = load(found, options)
+    if options.labels is None:
+        labels = labels_of(source, loaded.names, loaded.outputs)
+    else:
+        labels = read_labels(options.labels, loaded.outputs)
     manifest = Manifest(
         role=role,
-        name=name,
+        name=out.name,
         labels=labels,
-        image_size=preprocess.resize.size,
-        resize=preprocess.resize,
+        image_size=loaded.preprocess.resize.size,
+        resize=loaded.preprocess.resize,
         thresholds=thresholds,
-        checks=(preprocess.check(transform),),
-        source=Source(library="timm", version=timm.__version__, model=str(model.pretrained_cfg["architecture"])),
+        checks=(loaded.preprocess.check(loaded.transform),),
+        source=Source(
+            library=loaded.library,
+            version=loaded.version,
+            model=loaded.architecture,
+            origin=found.origin,
+            revision=found.revision,
+        ),
     )
-    return export_bundle(out, manifest, [classify_graph(model, preprocess)], {}, replace=replace)
+    return export_bundle(out, manifest, [classify_graph(loaded)], {}, replace=replace)
 
 
-def classify_graph(model: Any, preprocess: Preprocess) -> Graph:
-    """The graph `classify` of a timm model."""
+def hub_name(source: str) -> str:
+    """A bare name of timm stands for its place on the hub, unless there is a file or folder of that name."""
+    import timm
 
-    def make_inputs(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
-        index = torch.randint(0, model.num_classes, (batch,), generator=generator)
-        return {**preprocess.random_inputs(batch, generator), "index": index}
-
-    module = Classify(round_to_half(model), preprocess, min(TOP_K, model.num_classes))
-    outputs = ("scores", "indices", "score")
-    return Graph("classify", module, make_inputs, outputs, TOLERANCE, shared=SHARED, dynamic=DYNAMIC)
+    bare = "/" not in source and not Path(source).exists() and timm.is_model(source.split(".", maxsplit=1)[0])
+    return f"timm/{source}" if bare else source
 
 
-def load(source: str) -> Any:
-    """A timm model with its own weights.
+def load(found: Located, options: ClassifierOptions = ClassifierOptions()) -> LoadedClassifier:  # frozen
+    """The model of a source, taken apart.
 
     Raises:
-        UserError: there is none.
+        UserError: no family covers it, or its library can't load it.
     """
-    folder = Path(source)
-    if folder.is_dir():
-        weights = folder / "model.safetensors"
-        if not weights.is_file():
-            raise UserError(f"{folder} has no model.safetensors; mothlight loads no pickled weights.")
-        return timm.create_model(f"local-dir:{folder}", pretrained=True)
-    if not timm.is_model(source):
-        raise UserError(f"{source} is neither a folder that timm saved nor a model that timm knows.")
-    return timm.create_model(source, pretrained=True)
+    if options.architecture is None:
+        if found.path is not None and found.path.suffix == ".safetensors":
+            raise UserError(f"{found.given} does not say what it is: add --architecture timm/NAME or torchvision/NAME.")
+        library, kind = kind_of(found)
+        return family_of("classifier", library, kind, found.given).load()(found)
+    library, _, kind = options.architecture.partition("/")
+    return family_of("classifier", library, kind, found.given).load()(found, kind)
 
 
-def _resize(name: str, config: dict[str, Any]) -> Resize:
-    size = int(config["input_size"][1])
-    if tuple(config["input_size"]) != (3, size, size):
-        raise UserError(f"{name}: the input size {config['input_size']} is not square RGB.")
-    if config["interpolation"] not in ("bilinear", "bicubic") or config.get("crop_mode", "center") != "center":
-        raise UserError(f"{name}: only bilinear or bicubic resizing with a centre crop is supported.")
-    edge = int(size / float(config["crop_pct"]))
-    return Resize(size=size, edge=edge, mode="shortest", filter=config["interpolation"], rounding=True)
+def read_labels(path: Path, count: int) -> tuple[str, ...]:
+    """One label per line.
+
+    Raises:
+        UserError: the file can't be read, or has another number of lines.
+    """
+    try:
+        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, ValueError) as error:
+        raise UserError(f"Can't read the labels in {path}: {error}.") from error
+    if len(labels) != count or len(set(labels)) != count:
+        raise UserError(f"{path} has {len(set(labels))} different labels; the model has {count} outputs.")
+    return labels
+
+
+def classify_graph(loaded: LoadedClassifier) -> Graph:
+    """The graph `classify`."""
+    preprocess, count = loaded.preprocess, loaded.outputs
+
+    def make_inputs(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+        index = torch.randint(0, count, (batch,), generator=generator)
+        return {**preprocess.random_inputs(batch, generator), "index": index}
+
+    module = Classify(round_to_half(loaded.model), preprocess, min(TOP_K, count))
+    outputs = ("scores", "indices", "score")
+    return Graph("classify", module, make_inputs, outputs, TOLERANCE, shared=SHARED, dynamic=DYNAMIC)

@@ -1,116 +1,107 @@
-"""An open_clip model → an embedder's bundle: images and texts as unit-norm float32 vectors."""
+"""An embedder of a library → an embedder's bundle, or a gate's; what is special to a family is in `embedders`."""
 
 from pathlib import Path
-from typing import Any
 
-import open_clip
 import torch
-from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Bundle, Manifest, Resize, Source, TokenizerSpec
+from mothlight.engine.models.bundle import Bundle, Manifest, Source, Thresholds
+from mothlight.exporters.classifier import hub_name
+from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
+from mothlight.exporters.images import LoadedEmbedder
 from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
 from mothlight.exporters.publish import export_bundle, raise_exists
-from mothlight.exporters.tokenizers import TextInput, bundle_tokenizer
+from mothlight.exporters.source import Located, locate
+from mothlight.exporters.tokenizers import bundle_tokenizer
 
 TOLERANCE = 1e-4
 
 
-class EmbedImage(nn.Module):
-    """(images, rows, columns) → (B, D) float32 of norm 1."""
+class Preprocessed(nn.Module):
+    """A module on pixels, behind the preprocessing."""
 
-    def __init__(self, model: Any, preprocess: Preprocess) -> None:
+    def __init__(self, preprocess: Preprocess, module: nn.Module) -> None:
         super().__init__()
-        self.model = model
         self.preprocess = preprocess
+        self.module = module
 
     def forward(self, images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """The library's `encode_image(normalize=True)` of preprocessed pixels."""
-        vector: Tensor = self.model.encode_image(self.preprocess(images, rows, columns), normalize=True)
-        return vector
+        """(images, rows, columns) → what the module gives."""
+        return self.module(self.preprocess(images, rows, columns))
 
 
-class EmbedText(nn.Module):
-    """ids (B, T) int64 → (B, D) float32 of norm 1."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """The library's `encode_text(normalize=True)`."""
-        vector: Tensor = self.model.encode_text(ids, normalize=True)
-        return vector
-
-
-def export_embedder(source: str, out: Path, *, replace: bool = False) -> Bundle:
-    """Export a folder that open_clip saved, its tokenizer beside it.
+def export_embedder(
+    source: str,
+    out: Path,
+    *,
+    revision: str | None = None,
+    thresholds: Thresholds | None = None,
+    replace: bool = False,
+) -> Bundle:
+    """Export an embedder of open_clip, transformers or timm; with `thresholds`, as a gate.
 
     Raises:
-        UserError: the folder lacks a file, or the preprocessing is not supported.
-        BundleError: an output differs from the library.
+        UserError: the model can't be loaded, its preprocessing is not supported, or a gate is wanted of one that
+            reads no text.
+        BundleError: an output differs from the library, or is not finite.
     """
     if out.exists() and not replace:
         raise_exists(out)
-    folder = Path(source)
-    model, transform = load(folder)
-    config = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
-    preprocess = Preprocess(_resize(folder.name, model, config), config.mean, config.std)
-    context = int(model.context_length)
+    found = locate(hub_name(source), revision=revision)
+    loaded = load(found)
+    if thresholds is not None and loaded.zero_shot is None:
+        raise UserError(f"{source} reads no text, so it can't judge whether an image shows a label: no gate.")
+    text, resize = loaded.text_input, loaded.preprocess.resize
+    graphs = embedder_graphs(loaded)
+    with torch.no_grad():
+        example = graphs[0].module(*graphs[0].make_inputs(1, torch.Generator().manual_seed(0)).values())
     manifest = Manifest(
-        role="embedder",
+        role="embedder" if thresholds is None else "gate",
         name=out.name,
-        image_size=preprocess.resize.size,
-        resize=preprocess.resize,
-        tokenizers=(TokenizerSpec(),),
-        max_tokens=context,
-        embedding_dim=int(model.text_projection.shape[-1]),
-        checks=(preprocess.check(transform),),
-        source=Source(library="open_clip", version=open_clip.__version__, model=type(model).__name__),
+        image_size=resize.size,
+        resize=resize,
+        tokenizers=() if text is None else (text.spec,),
+        max_tokens=None if text is None else text.length,
+        embedding_dim=int(example.shape[1]),
+        thresholds=thresholds,
+        zero_shot=loaded.zero_shot,
+        checks=(loaded.preprocess.check(loaded.transform),),
+        source=Source(
+            library=loaded.library,
+            version=loaded.version,
+            model=loaded.architecture,
+            origin=found.origin,
+            revision=found.revision,
+        ),
     )
-    tokenize: Any = open_clip.get_tokenizer(f"local-dir:{folder}")
-    text = TextInput(TokenizerSpec(), tokenize.tokenizer, context, lambda texts: tokenize(texts).tolist())
-    files = {"tokenizer.json": bundle_tokenizer(text)}
-    return export_bundle(out, manifest, embedder_graphs(model, preprocess, context), files, replace=replace)
+    files = {} if text is None else {text.spec.file: bundle_tokenizer(text)}
+    return export_bundle(out, manifest, graphs, files, replace=replace)
 
 
-def load(folder: Path) -> tuple[Any, Any]:
-    """An open_clip model and its transform.
+def load(found: Located) -> LoadedEmbedder:
+    """The model of a source, taken apart.
 
     Raises:
-        UserError: the folder lacks a file.
+        UserError: no family covers it, or its library can't load it.
     """
-    for name in ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}; it is not a folder that open_clip saved.")
-    model, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
-    return model, transform
+    library, kind = kind_of(found)
+    return family_of("embedder", library, kind, found.given).load()(found)
 
 
-def embedder_graphs(model: Any, preprocess: Preprocess, context: int) -> list[Graph]:
-    """The graphs `embed_image` and `embed_text` of an open_clip model."""
-
-    def make_ids(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
-        return {"ids": torch.randint(0, int(model.vocab_size), (batch, context), generator=generator)}
-
-    round_to_half(model)
-    image = EmbedImage(model, preprocess)
-    return [
-        Graph("embed_image", image, preprocess.random_inputs, ("vector",), TOLERANCE, shared=SHARED, dynamic=DYNAMIC),
-        Graph("embed_text", EmbedText(model), make_ids, ("vector",), TOLERANCE),
+def embedder_graphs(loaded: LoadedEmbedder) -> list[Graph]:
+    """The graphs `embed_image` and, where the model reads text, `embed_text`."""
+    preprocess = loaded.preprocess
+    image = Preprocessed(preprocess, round_to_half(loaded.image))
+    graphs = [
+        Graph("embed_image", image, preprocess.random_inputs, ("vector",), TOLERANCE, shared=SHARED, dynamic=DYNAMIC)
     ]
+    if loaded.text is not None and loaded.text_input is not None:
+        text = loaded.text_input
 
+        def make_ids(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+            return {"ids": torch.randint(0, len(text.tokenizer), (batch, text.length), generator=generator)}
 
-def _resize(name: str, model: Any, config: PreprocessCfg) -> Resize:
-    size = model.visual.image_size
-    sides = set(size) if isinstance(size, tuple | list) else {size}
-    if len(sides) != 1 or config.resize_mode not in ("shortest", "squash"):
-        raise UserError(f"{name}: only square images with resize_mode shortest or squash are supported.")
-    side = int(sides.pop())
-    if config.interpolation not in ("bilinear", "bicubic"):
-        raise UserError(f"{name}: interpolation {config.interpolation} is not supported.")
-    return Resize.model_validate(
-        {"size": side, "edge": side, "mode": config.resize_mode, "filter": config.interpolation, "rounding": True}
-    )
+        graphs.append(Graph("embed_text", round_to_half(loaded.text), make_ids, ("vector",), TOLERANCE))
+    return graphs

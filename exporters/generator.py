@@ -22,6 +22,7 @@ from mothlight.exporters.backends import load_backend
 from mothlight.exporters.diffusion import Denoise, Diffusion
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
+from mothlight.exporters.libraries import reason
 from mothlight.exporters.publish import add_checks, export_bundle, raise_exists
 from mothlight.exporters.sampler import sampler_table, scheduler_of
 from mothlight.exporters.source import Located, locate
@@ -147,15 +148,10 @@ def load_pipeline(found: Located, options: GeneratorOptions) -> Any:
             found.folder, local_files_only=True, dtype=torch.float32, use_safetensors=True, **more
         )
     except (OSError, ValueError) as error:
-        raise UserError(f"{found.given} can't be loaded: {first_line(error)}") from error
+        raise UserError(f"{found.given} can't be loaded: {reason(error)}") from error
     if options.lora is not None:
         fuse_lora(pipeline, options.lora, options.lora_scale)
     return pipeline
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception of a library says, in one line."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def load_decoder(source: str) -> Any:
@@ -171,7 +167,7 @@ def load_decoder(source: str) -> Any:
     try:
         return diffusers.AutoencoderTiny.from_pretrained(found.folder, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"The decoder {source} can't be loaded: {first_line(error)}") from error
+        raise UserError(f"The decoder {source} can't be loaded: {reason(error)}") from error
 
 
 def fuse_lora(pipeline: Any, source: str, scale: float) -> None:
@@ -189,7 +185,7 @@ def fuse_lora(pipeline: Any, source: str, scale: float) -> None:
         pipeline.load_lora_weights(str(folder), weight_name=names[0], local_files_only=True)
         pipeline.fuse_lora(lora_scale=scale)
     except (ValueError, RuntimeError, KeyError, OSError, ImportError) as error:
-        raise UserError(f"The LoRA {source} does not fit {type(pipeline).__name__}: {first_line(error)}") from error
+        raise UserError(f"The LoRA {source} does not fit {type(pipeline).__name__}: {reason(error)}") from error
     pipeline.unload_lora_weights()
 
 

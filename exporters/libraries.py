@@ -13,3 +13,8 @@ def quiet() -> None:
 
     logging.disable_progress_bar()
     diffusers_logging.disable_progress_bar()
+
+
+def reason(error: BaseException) -> str:
+    """What an exception of a library says, in one line."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

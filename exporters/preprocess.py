@@ -1,13 +1,16 @@
 """A library's preprocessing as a module: uint8 images of any size → normalised pixels, resized by matrix products."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Check, Resize
+from mothlight.engine.models.resize import Filter
 from mothlight.exporters.verify import require
 
 SHARED = frozenset({"rows", "columns"})
@@ -20,6 +23,11 @@ ODD_SIZE = (11, 5)
 """How much larger than the model's own the images are on which the resize is compared: an odd size."""
 GREY_LEVELS = 2.0
 """How far a resized pixel may be from the library's."""
+
+FILTERS: dict[int, Filter] = {2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers, which transformers uses."""
+WHOLE = 384
+"""Pixels from which ConvNeXt's processor does not crop."""
 
 
 class Preprocess(nn.Module):
@@ -72,3 +80,40 @@ class Preprocess(nn.Module):
                 unit="grey levels",
             )
         )
+
+
+def of_processor(name: str, processor: Any) -> tuple[Preprocess, Callable[[Image.Image], Tensor]]:
+    """The preprocessing of an image processor of transformers, as ours and as its own.
+
+    Raises:
+        UserError: it is not a kind that mothlight can do.
+    """
+
+    def transform(image: Image.Image) -> Tensor:
+        return processor(image, return_tensors="pt").pixel_values[0]
+
+    mean = processor.image_mean if processor.do_normalize else (0.0,) * 3
+    std = processor.image_std if processor.do_normalize else (1.0,) * 3
+    return Preprocess(_resize_of(name, processor), mean, std), transform
+
+
+def _resize_of(name: str, processor: Any) -> Resize:
+    size: dict[str, int] = {key: int(value) for key, value in dict(processor.size).items() if value is not None}
+    kind = FILTERS.get(int(processor.resample)) if processor.do_resize else None
+    if kind is None:
+        raise UserError(f"{name}: only bilinear or bicubic resizing is supported.")
+    crop = dict(processor.crop_size) if getattr(processor, "do_center_crop", False) else {}
+    cropped = int(crop.get("height", 0))
+    if "shortest_edge" in size:
+        edge = size["shortest_edge"]
+        share = getattr(processor, "crop_pct", None)
+        if share and edge < WHOLE:  # ConvNeXt's processor: below this size resize to more and crop
+            return Resize(size=edge, edge=int(edge / share), mode="shortest", filter=kind, rounding=True)
+        if share:
+            return Resize(size=edge, edge=edge, mode="squash", filter=kind, rounding=True)
+        if cropped:
+            return Resize(size=cropped, edge=edge, mode="shortest", filter=kind, rounding=True)
+    elif size.get("height") == size.get("width") and "height" in size:
+        edge = size["height"]
+        return Resize(size=cropped or edge, edge=edge, mode="squash", filter=kind, rounding=True)
+    raise UserError(f"{name}: the processor's size {size} does not make square images.")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, normalizers
 
 from mothlight.engine.errors import BundleError
 from mothlight.engine.models.bundle import TokenizerSpec
@@ -28,6 +28,8 @@ class TextInput:
     """Tokens to which every text is padded and cut."""
     ids_of: Callable[[list[str]], list[list[int]]] | None = None
     """How the library makes ids, if not by calling the tokenizer."""
+    tidies_spaces: bool = False
+    """Whether the library makes each run of spaces one before the tokenizer sees a text."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The library's own ids of texts."""
@@ -48,6 +50,10 @@ def bundle_tokenizer(given: TextInput) -> bytes:
     """
     library = given.tokenizer
     tokenizer = Tokenizer.from_str(library.backend_tokenizer.to_str())
+    if given.tidies_spaces:
+        steps = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+        own = tokenizer.normalizer
+        tokenizer.normalizer = normalizers.Sequence(steps if own is None else [*steps, own])
     tokenizer.enable_truncation(given.length)
     tokenizer.enable_padding(length=given.length, pad_id=library.pad_token_id, pad_token=library.pad_token)
     texts = [given.spec.text_of(sentence) for sentence in SENTENCES]

@@ -63,7 +63,7 @@ class Resize(_Frozen):
 
     size: int = Field(gt=0)
     edge: int = Field(gt=0)
-    """What the shorter edge becomes before the centre crop of `size` (mode `shortest`)."""
+    """What the shorter edge (mode `shortest`) or both (`squash`) become before the centre crop of `size`."""
     mode: Literal["shortest", "squash"]
     filter: Filter
     rounding: bool
@@ -72,7 +72,7 @@ class Resize(_Frozen):
     def matrices(self, height: int, width: int) -> dict[str, NDArray[np.float32]]:
         """The graph inputs `rows` (size, height) and `columns` (size, width) for images of one size."""
         if self.mode == "squash":
-            sides = (self.size, self.size)
+            sides = (self.edge, self.edge)
         else:
             short = min(height, width)
             sides = tuple(  # type: ignore[assignment]  # two sides in, two out

@@ -27,8 +27,8 @@ class Captioner:
         self.encode_image = OrtRunner(bundle.graph_path("encode_image"), threads=threads)
         self.next_token = OrtRunner(bundle.graph_path("next_token"), threads=threads)
 
-    def caption(self, images: NDArray[np.uint8]) -> list[str]:
-        """One caption per image (B, H, W, 3)."""
+    def tokens(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The ids of captions of images (B, H, W, 3), the start aside, (B, T); behind the end the end again."""
         matrices = self.resize.matrices(*images.shape[1:3]) if self.resize is not None else {}
         memory = self.encode_image.infer(images=images, **matrices)["memory"]
         ids = np.tile(np.array(self.start, dtype=np.int64), (len(images), 1))
@@ -38,9 +38,13 @@ class Captioner:
             token[ended] = self.end
             ended |= token == self.end
             ids = np.concatenate([ids, token[:, None].astype(np.int64)], axis=1)
-        return [self.tokenizer.decode(_until(row.tolist(), self.end, len(self.start))) for row in ids]
+        return ids[:, len(self.start) :]
+
+    def caption(self, images: NDArray[np.uint8]) -> list[str]:
+        """One caption per image (B, H, W, 3)."""
+        return [self.tokenizer.decode(until(row.tolist(), self.end)) for row in self.tokens(images)]
 
 
-def _until(ids: list[int], end: int, start: int) -> list[int]:
-    words = ids[start:]
-    return words[: words.index(end)] if end in words else words
+def until(ids: list[int], end: int) -> list[int]:
+    """What stands before the end."""
+    return ids[: ids.index(end)] if end in ids else ids

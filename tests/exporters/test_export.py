@@ -18,7 +18,6 @@ from mothlight.exporters import captioner, classifier, embedder, generator
 from mothlight.exporters.generators.stable_diffusion import StableDiffusion
 from mothlight.exporters.graphs import Graph, save, to_onnx
 from mothlight.exporters.libraries import quiet
-from mothlight.exporters.preprocess import Preprocess
 from mothlight.exporters.sampler import sampler_table
 from mothlight.exporters.source import locate
 from mothlight.exporters.verify import BATCHES, compare, require, verify_graph
@@ -49,17 +48,14 @@ def graphs(role: str, weights: Path, root: Path) -> tuple[Graph, OrtRunner]:
         table = load_bundle(bundles / "generator").manifest.samplers[0]
         return generator.generator_graphs(diffusion, table, None)[0], shipped(root, "generator", "encode_text")
     name = {"classifier": "planted-convnext", "gate": "gate", "embedder": "clip", "captioner": "captioner"}[role]
-    resize = load_bundle(bundles / name).manifest.resize
-    assert resize is not None
-    preprocess = Preprocess(resize, (0.5,) * 3, (0.5,) * 3)
     if role in ("classifier", "gate"):
-        source = weights / ("gate" if role == "gate" else "classifier_planted_convnext")
-        return classifier.classify_graph(classifier.load(str(source)), preprocess), shipped(root, name, "classify")
+        source = locate(str(weights / ("gate" if role == "gate" else "classifier_planted_convnext")))
+        return classifier.classify_graph(classifier.load(source)), shipped(root, name, "classify")
     if role == "embedder":
-        model, _ = embedder.load(weights / "clip")
-        return embedder.embedder_graphs(model, preprocess, 56)[1], shipped(root, name, "embed_text")
-    model, _ = captioner.load(weights / "captioner")
-    return captioner.captioner_graphs(model, preprocess)[1], shipped(root, name, "next_token")
+        clip = embedder.load(locate(str(weights / "clip")))
+        return embedder.embedder_graphs(clip)[1], shipped(root, name, "embed_text")
+    captions = captioner.load(locate(str(weights / "captioner")))
+    return captioner.captioner_graphs(captions)[1], shipped(root, name, "next_token")
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -362,4 +363,240 @@ def flux_2_klein(folder: Path) -> Path:
         transformer=transformer,
         is_distilled=True,
     ).save_pretrained(folder)
+    return folder
+
+
+LABELS = ("fly", "butterfly", "goldfish")
+"""Of tinyworld's, so that a small classifier can be audited in it."""
+
+
+def timm_classifier(folder: Path) -> Path:
+    """A ViT that timm saved, with label names."""
+    from timm.models import save_for_hf
+
+    model = seeded(
+        lambda: timm.create_model("vit_tiny_patch16_224", num_classes=len(LABELS), img_size=32, depth=2, embed_dim=24)
+    )
+    model.pretrained_cfg |= {"input_size": (3, 32, 32), "crop_pct": 0.9}
+    arguments = {"img_size": 32, "depth": 2, "embed_dim": 24}
+    save_for_hf(
+        model,
+        str(folder),
+        {"pretrained_cfg": model.pretrained_cfg, "label_names": list(LABELS)},
+        arguments,
+        safe_serialization=True,
+    )
+    return folder
+
+
+def torchvision_classifier(folder: Path) -> Path:
+    """A safetensors file of a MobileNet of torchvision."""
+    from safetensors.torch import save_file
+    from torchvision.models import mobilenet_v3_small
+
+    folder.mkdir()
+    model = seeded(lambda: mobilenet_v3_small(num_classes=len(LABELS)))
+    save_file(model.state_dict(), folder / "mobilenet.safetensors")
+    return folder / "mobilenet.safetensors"
+
+
+def transformers_classifier(folder: Path) -> Path:
+    """A ViT of transformers and its processor."""
+    config = transformers.ViTConfig(
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        image_size=32,
+        patch_size=8,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: place for place, label in enumerate(LABELS)},
+    )
+    seeded(lambda: transformers.ViTForImageClassification(config)).save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def open_clip_embedder(folder: Path) -> Path:
+    """A CLIP as open_clip saves it."""
+    import json
+
+    import open_clip
+    from safetensors.torch import save_file
+
+    tokenizer = clip_tokenizer()
+    model_config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {
+            "context_length": 16,
+            "vocab_size": len(tokenizer),
+            "width": 32,
+            "heads": 2,
+            "layers": 2,
+            "hf_tokenizer_name": "tokenizer",
+        },
+    }
+    model = seeded(lambda: open_clip.CLIP(**model_config))
+    folder.mkdir()
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    preprocess = {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28], "interpolation": "bicubic"}
+    config = {"model_cfg": model_config, "preprocess_cfg": {**preprocess, "resize_mode": "shortest"}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def siglip(folder: Path) -> Path:
+    """A SigLIP of transformers."""
+    tokenizer = clip_tokenizer()
+    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.SiglipConfig(
+        text_config={
+            **text,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 16,
+            "projection_size": 16,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={**text, "image_size": 32, "patch_size": 8},
+    )
+    seeded(lambda: transformers.SiglipModel(config)).save_pretrained(folder)
+    transformers.SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def dino(folder: Path) -> Path:
+    """A DINOv2 of transformers."""
+    config = transformers.Dinov2Config(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    seeded(lambda: transformers.Dinov2Model(config)).save_pretrained(folder)
+    transformers.BitImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 28, "width": 28}, do_center_crop=True
+    ).save_pretrained(folder)
+    return folder
+
+
+def timm_embedder(folder: Path) -> Path:
+    """A model of timm; its classifier is left off."""
+    return timm_classifier(folder)
+
+
+def word_tokenizer() -> Any:
+    """As a BERT has."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]"]
+    tokenizer.train_from_iterator(WORDS, trainers.WordPieceTrainer(vocab_size=150, special_tokens=specials))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+
+
+def blip(folder: Path) -> Path:
+    """BLIP."""
+    tokenizer = word_tokenizer()
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 16,
+        "encoder_hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 12,
+        "bos_token_id": 4,
+        "eos_token_id": 3,
+        "sep_token_id": 3,
+        "pad_token_id": 0,
+        "is_decoder": True,
+    }
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+    config = transformers.BlipConfig(text_config=text, vision_config=vision)
+    seeded(lambda: transformers.BlipForConditionalGeneration(config)).save_pretrained(folder)
+    processor = transformers.BlipImageProcessor(size={"height": 32, "width": 32})
+    transformers.BlipProcessor(processor, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def git(folder: Path) -> Path:
+    """GIT."""
+    tokenizer = word_tokenizer()
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+    config = transformers.GitConfig(
+        vision_config=vision,
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=12,
+        bos_token_id=2,
+        eos_token_id=3,
+        pad_token_id=0,
+    )
+    seeded(lambda: transformers.GitForCausalLM(config)).save_pretrained(folder)
+    processor = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    transformers.GitProcessor(processor, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def florence_2(folder: Path) -> Path:
+    """Florence-2."""
+    tokenizer = byte_pairs(["<s>", "<pad>", "</s>", "<unk>", "<image>"], 400, "<s>", "</s>")
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    text = transformers.BartConfig(
+        vocab_size=len(fast),
+        d_model=16,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        max_position_embeddings=128,
+    )
+    vision = {
+        "embed_dim": [8, 16],
+        "num_heads": [1, 2],
+        "num_groups": [1, 2],
+        "depths": [1, 1],
+        "patch_size": [7, 3],
+        "patch_stride": [4, 2],
+        "patch_padding": [3, 1],
+        "patch_prenorm": [False, True],
+        "window_size": 4,
+        "projection_dim": 16,
+        "max_position_embeddings": 20,
+    }
+    config = transformers.Florence2Config(text_config=text, vision_config=vision, image_token_id=4)
+    seeded(lambda: transformers.Florence2ForConditionalGeneration(config)).save_pretrained(folder)
+    processor = transformers.CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False, resample=3)
+    transformers.Florence2Processor(processor, fast).save_pretrained(folder)
     return folder

@@ -1,0 +1,75 @@
+"""GIT of transformers: one transformer over an image's tokens and the words so far."""
+
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from mothlight.exporters.classifiers.transformers_model import load_transformers
+from mothlight.exporters.images import LoadedCaptioner
+from mothlight.exporters.preprocess import of_processor
+from mothlight.exporters.source import Located
+
+MAX_TOKENS = 56
+
+
+class EncodeImage(nn.Module):
+    """pixels → memory (B, N, D) float32."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.git = model.git
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """The image's tokens, projected to where the words are."""
+        return self.git.visual_projection(self.git.image_encoder(pixels).last_hidden_state)
+
+
+class NextToken(nn.Module):
+    """(ids (B, T) int64, memory (B, N, D)) → logits (B, V) of the token after the last."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.git = model.git
+        self.head = model.output
+
+    def forward(self, ids: Tensor, memory: Tensor) -> Tensor:
+        """The image's tokens see each other, the words see the image and the words before them."""
+        hidden = torch.cat([memory, self.git.embeddings(input_ids=ids)], dim=1)
+        images, length = memory.shape[1], hidden.shape[1]
+        places = torch.arange(length, device=ids.device)
+        visible = (places[None, :] <= places[:, None]) | (places[None, :] < images)
+        hidden_from_image = (places[:, None] < images) & (places[None, :] >= images)
+        mask = torch.where(visible & ~hidden_from_image, 0.0, torch.finfo(torch.float32).min)
+        out = self.git.encoder(hidden, attention_mask=mask[None, None], cache=None, use_cache=False)
+        return self.head(out.last_hidden_state[:, -1])
+
+
+def load_captioner(found: Located) -> LoadedCaptioner:
+    """A folder that transformers saved a `GitForCausalLM` and its processor to.
+
+    Raises:
+        UserError: transformers can't load it.
+    """
+    model, processor = load_transformers(found, "GitForCausalLM", "AutoProcessor")
+    preprocess, transform = of_processor(found.origin, processor.image_processor)
+
+    def generate(pixels: Tensor, count: int) -> Tensor:
+        ids = model.generate(pixel_values=pixels, max_new_tokens=count, do_sample=False, num_beams=1)
+        return ids[:, 1:]
+
+    return LoadedCaptioner(
+        encode_image=EncodeImage(model),
+        next_token=NextToken(model),
+        preprocess=preprocess,
+        transform=transform,
+        tokenizer=processor.tokenizer,
+        start_ids=(int(model.config.bos_token_id),),
+        end_id=int(model.config.eos_token_id),
+        max_tokens=min(MAX_TOKENS, int(model.config.max_position_embeddings)),
+        generate=generate,
+        library="transformers",
+        version=transformers.__version__,
+        architecture=type(model).__name__,
+    )
