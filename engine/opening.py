@@ -56,7 +56,8 @@ def load_models(config: AuditConfig, folder: Path, load_backend: LoadBackend = n
         load("captioner", config.captioner, "captioner"),
         load_backend,
     )
-    for bundle in (*models.classifiers, models.gate):
+    judges = (*models.classifiers, *(() if models.gate.manifest.zero_shot is not None else (models.gate,)))
+    for bundle in judges:
         for label in config.labels:
             if label.name not in bundle.manifest.labels:
                 some = ", ".join(bundle.manifest.labels[:12]) + (", …" if len(bundle.manifest.labels) > 12 else "")

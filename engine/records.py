@@ -14,6 +14,11 @@ def identify(kind: str, *parts: object) -> str:
     return digest.hexdigest()
 
 
+def article(noun: str) -> str:
+    """The indefinite article, by the first letter."""
+    return "an" if noun[:1].lower() in "aeiou" else "a"
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A text to make images of, and the label that they must show."""

@@ -20,7 +20,7 @@ from mothlight.engine.executor.pipeline import run_pipelined
 from mothlight.engine.opening import Models
 from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.session import build_generator
-from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage
+from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage, build_gate
 from mothlight.engine.stages.generate import GenerateStage, Generator
 from mothlight.engine.stats import Pairs
 from mothlight.sql import Store
@@ -221,7 +221,7 @@ class _Measurer:
         self.stages: list[Stage] = [
             GenerateStage(generator, config.threads or available_threads()),
             ClassifyStage(self.classifiers),
-            GateStage(Classifier(models.gate)),
+            GateStage(build_gate(models.gate, [label.name for label in config.labels])),
         ]
         self.outcomes: dict[Prompt, Outcomes] = {}
 

@@ -23,7 +23,7 @@ from mothlight.engine.executor.writer import Writer
 from mothlight.engine.opening import Models
 from mothlight.engine.records import Chunk, Plan
 from mothlight.engine.stages.caption import Captioner
-from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage
+from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage, build_gate
 from mothlight.engine.stages.embed import EmbedStage
 from mothlight.engine.stages.encode import EncodeStage, from_jpeg
 from mothlight.engine.stages.generate import DiffusionGenerator, GenerateStage, Generator
@@ -68,7 +68,7 @@ class Session:
         self.progress = progress
         self.threads = config.threads or available_threads()
         self.generate = GenerateStage(build_generator(config, models, config.seed), self.threads)
-        self.stages = [self.generate, *judging_stages(models)]
+        self.stages = [self.generate, *judging_stages(config, models)]
         self.captioner = Captioner(models.captioner)
         self.names = [(bundle.manifest.name, bundle.manifest.labels) for bundle in models.classifiers]
         self.run_id = 0
@@ -174,11 +174,11 @@ def build_generator(config: AuditConfig, models: Models, seed: int) -> Generator
     return DiffusionGenerator(models.generator, seed=seed, steps=config.steps, load_backend=models.load_backend)
 
 
-def judging_stages(models: Models) -> list[Stage]:
+def judging_stages(config: AuditConfig, models: Models) -> list[Stage]:
     """From images to everything that is known of them."""
     return [
         ClassifyStage([Classifier(bundle) for bundle in models.classifiers]),
-        GateStage(Classifier(models.gate)),
+        GateStage(build_gate(models.gate, [label.name for label in config.labels])),
         EmbedStage(models.embedder),
         EncodeStage(),
     ]

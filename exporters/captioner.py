@@ -12,7 +12,7 @@ from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.images import LoadedCaptioner
 from mothlight.exporters.preprocess import DYNAMIC, SHARED
-from mothlight.exporters.publish import add_checks, export_bundle, raise_exists
+from mothlight.exporters.publish import export_bundle, raise_exists
 from mothlight.exporters.source import Located, locate
 from mothlight.exporters.tokenizers import decoder_tokenizer
 from mothlight.exporters.verify import require
@@ -52,8 +52,11 @@ def export_captioner(source: str, out: Path, *, revision: str | None = None, rep
         ),
     )
     files = {"tokenizer.json": decoder_tokenizer(loaded.tokenizer)}
-    bundle = export_bundle(out, manifest, captioner_graphs(loaded), files, replace=replace)
-    return add_checks(bundle, [verify_captions(loaded, bundle)])
+
+    def check(bundle: Bundle) -> list[Check]:
+        return [verify_captions(loaded, bundle)]
+
+    return export_bundle(out, manifest, captioner_graphs(loaded), files, replace=replace, check=check)
 
 
 def verify_captions(loaded: LoadedCaptioner, bundle: Bundle) -> Check:

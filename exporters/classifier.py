@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Bundle, Manifest, Source, Thresholds
+from mothlight.exporters.classifiers.onnx_file import export_onnx_file
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.images import LoadedClassifier, labels_of
@@ -56,7 +57,7 @@ def export_classifier(
     thresholds: Thresholds | None = None,
     replace: bool = False,
 ) -> Bundle:
-    """Export a classifier of timm, torchvision or transformers.
+    """Export a classifier of timm, torchvision or transformers, or the ONNX file that a TOML describes.
 
     Raises:
         UserError: the model can't be loaded, its labels are unknown, or its preprocessing is not supported.
@@ -64,6 +65,8 @@ def export_classifier(
     """
     if out.exists() and not replace:
         raise_exists(out)
+    if Path(source).suffix == ".toml":
+        return export_onnx_file(Path(source), out, role=role, thresholds=thresholds)
     found = locate(hub_name(source), revision=options.revision)
     loaded = load(found, options)
     if options.labels is None:
@@ -106,6 +109,11 @@ def load(found: Located, options: ClassifierOptions = ClassifierOptions()) -> Lo
     if options.architecture is None:
         if found.path is not None and found.path.suffix == ".safetensors":
             raise UserError(f"{found.given} does not say what it is: add --architecture timm/NAME or torchvision/NAME.")
+        if found.path is not None and found.path.suffix == ".onnx":
+            raise UserError(
+                f"{found.given} does not say what its input looks like: describe it in a TOML (README: an ONNX file) "
+                f"and export that."
+            )
         library, kind = kind_of(found)
         return family_of("classifier", library, kind, found.given).load()(found)
     library, _, kind = options.architecture.partition("/")

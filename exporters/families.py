@@ -110,6 +110,14 @@ FAMILIES: tuple[Family, ...] = (
         "google/vit-base-patch16-224",
     ),
     Family(
+        "classifier",
+        "any ONNX file",
+        "onnx",
+        ("*",),
+        "classifiers.onnx_file:export_onnx_file",
+        "mine.toml",
+    ),
+    Family(
         "embedder",
         "any model of open_clip",
         "open_clip",

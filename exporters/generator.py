@@ -23,7 +23,7 @@ from mothlight.exporters.diffusion import Denoise, Diffusion
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.libraries import reason
-from mothlight.exporters.publish import add_checks, export_bundle, raise_exists
+from mothlight.exporters.publish import export_bundle, raise_exists
 from mothlight.exporters.sampler import sampler_table, scheduler_of
 from mothlight.exporters.source import Located, locate
 from mothlight.exporters.tokenizers import SENTENCES, bundle_tokenizer
@@ -125,8 +125,11 @@ def export_generator(
 
     graphs = generator_graphs(diffusion, tables[0], guidance)
     exported = graphs[1:] if with_library else graphs
-    bundle = export_bundle(out, manifest, exported, files, replace=replace, fill=fill)
-    return add_checks(bundle, [verify_pipeline(diffusion, scheduler, bundle, table) for table in tables])
+
+    def check(bundle: Bundle) -> list[Check]:
+        return [verify_pipeline(diffusion, scheduler, bundle, table) for table in tables]
+
+    return export_bundle(out, manifest, exported, files, replace=replace, fill=fill, check=check)
 
 
 def load_pipeline(found: Located, options: GeneratorOptions) -> Any:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -23,9 +23,11 @@ from mothlight.engine.models.bundle import (
     TensorSpec,
     load_bundle,
 )
-from mothlight.exporters.graphs import Graph, save, to_onnx
+from mothlight.exporters.graphs import EXTERNAL, Graph, save, to_onnx
 from mothlight.exporters.verify import verify_graph
 
+CheckWhole = Callable[[Bundle], Iterable[Check]]
+"""Compares a whole bundle with its library; raises BundleError where they differ."""
 DTYPES: dict[int, str] = {
     TensorProto.UINT8: "uint8",
     TensorProto.INT64: "int64",
@@ -43,8 +45,11 @@ def export_bundle(
     *,
     replace: bool,
     fill: Callable[[Path], None] = lambda _: None,
+    check: CheckWhole = lambda _: (),
 ) -> Bundle:
-    """Export and verify each graph, then publish the folder; `fill` may write further files into it.
+    """Export and verify each graph, then publish the folder.
+
+    `fill` may write further files into it; `check` compares the whole bundle with the library before it is published.
 
     Raises:
         UserError: `out` exists and `replace` is false.
@@ -62,6 +67,7 @@ def export_bundle(
             write(work / name, raw)
         fill(work)
         seal(work, manifest.model_copy(update={"checks": tuple(checks)}), [graph.name for graph in graphs])
+        add_checks(work, check)
     return load_bundle(out)
 
 
@@ -74,14 +80,24 @@ def raise_exists(out: Path) -> NoReturn:
     raise UserError(f"{out} exists already; choose another --out, or say --replace.")
 
 
-def publish(out: Path, manifest: Manifest, graphs: Mapping[str, onnx.ModelProto], files: Mapping[str, bytes]) -> Bundle:
+def publish(
+    out: Path,
+    manifest: Manifest,
+    graphs: Mapping[str, onnx.ModelProto],
+    files: Mapping[str, bytes],
+    check: CheckWhole = lambda _: (),
+) -> Bundle:
     """Write a bundle of graphs at hand atomically, in place of what stood there, and return it verified."""
     with staged(out) as work:
         for name, model in graphs.items():
-            write(work / f"{name}.onnx", model.SerializeToString(deterministic=True))
+            if model.ByteSize() < EXTERNAL:
+                write(work / f"{name}.onnx", model.SerializeToString(deterministic=True))
+            else:
+                onnx.save(model, str(work / f"{name}.onnx"), save_as_external_data=True, location=f"{name}.onnx.data")
         for name, raw in files.items():
             write(work / name, raw)
         seal(work, manifest, list(graphs))
+        add_checks(work, check)
     return load_bundle(out)
 
 
@@ -120,13 +136,15 @@ def seal(work: Path, manifest: Manifest, graphs: Sequence[str]) -> None:
     write(work / MANIFEST, manifest.model_copy(update=update).sealed().to_json())
 
 
-def add_checks(bundle: Bundle, checks: Sequence[Check]) -> Bundle:
-    """The bundle with more checks in its manifest, sealed again."""
-    manifest = bundle.manifest.model_copy(update={"checks": (*bundle.manifest.checks, *checks)}).sealed()
-    beside = bundle.folder / f"{MANIFEST}.new"
-    write(beside, manifest.to_json())
-    beside.replace(bundle.folder / MANIFEST)
-    return load_bundle(bundle.folder)
+def add_checks(work: Path, check: CheckWhole) -> None:
+    """Run further checks on a sealed folder and seal it again with them."""
+    bundle = load_bundle(work)
+    checks = tuple(check(bundle))
+    if checks:
+        manifest = bundle.manifest.model_copy(update={"checks": (*bundle.manifest.checks, *checks)}).sealed()
+        beside = work / f"{MANIFEST}.new"
+        write(beside, manifest.to_json())
+        beside.replace(work / MANIFEST)
 
 
 def graph_spec(file: str, model: onnx.ModelProto) -> GraphSpec:

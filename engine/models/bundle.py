@@ -186,6 +186,8 @@ class Manifest(_Frozen):
     max_tokens: int | None = None
     embedding_dim: int | None = None
     thresholds: Thresholds | None = None
+    chain: tuple[str, ...] = ()
+    """Graphs that run one after the other in the place of one; empty where there is one for each purpose."""
     zero_shot: ZeroShot | None = None
     """How an embedder serves as a gate."""
     checks: tuple[Check, ...] = ()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mothlight.engine.errors import BundleError, UserError
@@ -85,6 +86,38 @@ class OrtRunner:
                 raise MemoryError(f"{self.path.name}: {error}") from error
             raise
         return dict(zip(self._outputs, values, strict=True))
+
+
+class Chain:
+    """Graphs of a bundle one after the other, each fed from the inputs and from the outputs before it.
+
+    A graph that was exported for one batch size alone is run in parts of that size, the last one padded.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+        self.runners = [OrtRunner(bundle.graph_path(graph), threads=threads) for graph in bundle.manifest.chain]
+        self.specs = [bundle.manifest.graphs[graph] for graph in bundle.manifest.chain]
+
+    def infer(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Outputs of the last graph by name."""
+        known, out = dict(inputs), {}
+        for runner, spec in zip(self.runners, self.specs, strict=True):
+            given = {tensor.name: known[tensor.name] for tensor in spec.inputs}
+            fixed = next((tensor.shape[0] for tensor in spec.inputs if isinstance(tensor.shape[0], int)), None)
+            out = runner.infer(**given) if fixed is None or len(given) > 1 else in_parts(runner, given, fixed)
+            known |= out
+        return out
+
+
+def in_parts(runner: Runner, given: Mapping[str, NDArray[Any]], size: int) -> dict[str, NDArray[Any]]:
+    """What a graph of one input gives for a batch that it takes only in parts of one size."""
+    ((name, whole),) = given.items()
+    parts = []
+    for start in range(0, len(whole), size):
+        part = whole[start : start + size]
+        padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+        parts.append({key: value[: len(part)] for key, value in runner.infer(**{name: padded}).items()})
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def _require(path: Path, wanted: Sequence[str], present: Sequence[str]) -> None:
