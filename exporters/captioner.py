@@ -1,7 +1,5 @@
 """A captioner of a library → a captioner's bundle; what is special to a family is in `captioners`."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
@@ -11,8 +9,9 @@ from mothlight.exporters.embedder import Preprocessed
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.images import LoadedCaptioner
+from mothlight.exporters.options import Options
 from mothlight.exporters.preprocess import DYNAMIC, SHARED
-from mothlight.exporters.publish import export_bundle, raise_exists
+from mothlight.exporters.publish import Prepared
 from mothlight.exporters.source import Located, locate
 from mothlight.exporters.tokenizers import decoder_tokenizer
 from mothlight.exporters.verify import require
@@ -22,20 +21,18 @@ BATCH = 3
 """Images that are captioned by both."""
 
 
-def export_captioner(source: str, out: Path, *, revision: str | None = None, replace: bool = False) -> Bundle:
-    """Export a captioner of transformers.
+def prepare_captioner(source: str, name: str, options: Options) -> Prepared:
+    """A captioner of transformers.
 
     Raises:
         UserError: the model can't be loaded, or its preprocessing is not supported.
-        BundleError: an output differs from the library, or is not finite.
+        BundleError: its preprocessing differs from the library's.
     """
-    if out.exists() and not replace:
-        raise_exists(out)
-    found = locate(source, revision=revision)
+    found = locate(source, revision=options.revision)
     loaded = load(found)
     manifest = Manifest(
         role="captioner",
-        name=out.name,
+        name=name,
         image_size=loaded.preprocess.resize.size,
         resize=loaded.preprocess.resize,
         tokenizers=(TokenizerSpec(),),
@@ -49,6 +46,7 @@ def export_captioner(source: str, out: Path, *, revision: str | None = None, rep
             model=loaded.architecture,
             origin=found.origin,
             revision=found.revision,
+            options=options.changed(),
         ),
     )
     files = {"tokenizer.json": decoder_tokenizer(loaded.tokenizer)}
@@ -56,7 +54,7 @@ def export_captioner(source: str, out: Path, *, revision: str | None = None, rep
     def check(bundle: Bundle) -> list[Check]:
         return [verify_captions(loaded, bundle)]
 
-    return export_bundle(out, manifest, captioner_graphs(loaded), files, replace=replace, check=check)
+    return Prepared(manifest, captioner_graphs(loaded), files=files, check=check)
 
 
 def verify_captions(loaded: LoadedCaptioner, bundle: Bundle) -> Check:

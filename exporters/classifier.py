@@ -1,35 +1,23 @@
 """A classifier of a library → a classifier's or a gate's bundle; what is special to a family is in `classifiers`."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Bundle, Manifest, Source, Thresholds
-from mothlight.exporters.classifiers.onnx_file import export_onnx_file
+from mothlight.engine.models.bundle import Manifest, Source, Thresholds
+from mothlight.exporters.classifiers.onnx_file import prepare_onnx_file
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.images import LoadedClassifier, labels_of
+from mothlight.exporters.options import Options
 from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
-from mothlight.exporters.publish import export_bundle, raise_exists
+from mothlight.exporters.publish import Prepared
 from mothlight.exporters.source import Located, locate
 
 TOP_K = 5
 TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class ClassifierOptions:
-    """What a person may choose."""
-
-    revision: str | None = None
-    architecture: str | None = None
-    """`timm/NAME` or `torchvision/NAME`, for a single safetensors file."""
-    labels: Path | None = None
-    """A file with one label per line, in the place of the model's own."""
 
 
 class Classify(nn.Module):
@@ -48,34 +36,25 @@ class Classify(nn.Module):
         return best, indices, scores.gather(1, index[:, None])[:, 0]
 
 
-def export_classifier(
-    source: str,
-    out: Path,
-    options: ClassifierOptions = ClassifierOptions(),  # frozen
-    *,
-    role: Literal["classifier", "gate"] = "classifier",
-    thresholds: Thresholds | None = None,
-    replace: bool = False,
-) -> Bundle:
-    """Export a classifier of timm, torchvision or transformers, or the ONNX file that a TOML describes.
+def prepare_classifier(source: str, name: str, options: Options) -> Prepared:
+    """A classifier of timm, torchvision or transformers, or the ONNX file that a TOML describes; or a gate of one.
 
     Raises:
         UserError: the model can't be loaded, its labels are unknown, or its preprocessing is not supported.
-        BundleError: an output differs from the library, or is not finite.
+        BundleError: its preprocessing differs from the library's.
     """
-    if out.exists() and not replace:
-        raise_exists(out)
+    thresholds = thresholds_of(options, 0.1, 0.4)
     if Path(source).suffix == ".toml":
-        return export_onnx_file(Path(source), out, role=role, thresholds=thresholds)
+        return prepare_onnx_file(Path(source), name, thresholds)
     found = locate(hub_name(source), revision=options.revision)
     loaded = load(found, options)
     if options.labels is None:
         labels = labels_of(source, loaded.names, loaded.outputs)
     else:
-        labels = read_labels(options.labels, loaded.outputs)
+        labels = read_labels(Path(options.labels), loaded.outputs)
     manifest = Manifest(
-        role=role,
-        name=out.name,
+        role="classifier" if thresholds is None else "gate",
+        name=name,
         labels=labels,
         image_size=loaded.preprocess.resize.size,
         resize=loaded.preprocess.resize,
@@ -87,9 +66,25 @@ def export_classifier(
             model=loaded.architecture,
             origin=found.origin,
             revision=found.revision,
+            options=options.changed(),
         ),
     )
-    return export_bundle(out, manifest, [classify_graph(loaded)], {}, replace=replace)
+    return Prepared(manifest, [classify_graph(loaded)])
+
+
+def thresholds_of(options: Options, lower: float, upper: float) -> Thresholds | None:
+    """A gate's bounds, or these where they were not chosen; None where no gate is wanted.
+
+    Raises:
+        UserError: the lower is above the upper.
+    """
+    if not options.gate:
+        return None
+    low = lower if options.lower is None else options.lower
+    high = upper if options.upper is None else options.upper
+    if low > high:
+        raise UserError(f"The gate's lower bound {low} is above its upper bound {high}.")
+    return Thresholds(lower=low, upper=high)
 
 
 def hub_name(source: str) -> str:
@@ -100,7 +95,7 @@ def hub_name(source: str) -> str:
     return f"timm/{source}" if bare else source
 
 
-def load(found: Located, options: ClassifierOptions = ClassifierOptions()) -> LoadedClassifier:  # frozen
+def load(found: Located, options: Options) -> LoadedClassifier:
     """The model of a source, taken apart.
 
     Raises:

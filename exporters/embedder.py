@@ -1,18 +1,17 @@
 """An embedder of a library → an embedder's bundle, or a gate's; what is special to a family is in `embedders`."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Bundle, Manifest, Source, Thresholds
-from mothlight.exporters.classifier import hub_name
+from mothlight.engine.models.bundle import Manifest, Source
+from mothlight.exporters.classifier import hub_name, thresholds_of
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.images import LoadedEmbedder
+from mothlight.exporters.options import Options
 from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
-from mothlight.exporters.publish import export_bundle, raise_exists
+from mothlight.exporters.publish import Prepared
 from mothlight.exporters.source import Located, locate
 from mothlight.exporters.tokenizers import bundle_tokenizer
 
@@ -32,25 +31,18 @@ class Preprocessed(nn.Module):
         return self.module(self.preprocess(images, rows, columns))
 
 
-def export_embedder(
-    source: str,
-    out: Path,
-    *,
-    revision: str | None = None,
-    thresholds: Thresholds | None = None,
-    replace: bool = False,
-) -> Bundle:
-    """Export an embedder of open_clip, transformers or timm; with `thresholds`, as a gate.
+def prepare_embedder(source: str, name: str, options: Options) -> Prepared:
+    """An embedder of open_clip, transformers or timm; with thresholds a gate.
 
     Raises:
         UserError: the model can't be loaded, its preprocessing is not supported, or a gate is wanted of one that
             reads no text.
-        BundleError: an output differs from the library, or is not finite.
+        BundleError: its preprocessing differs from the library's.
     """
-    if out.exists() and not replace:
-        raise_exists(out)
-    found = locate(hub_name(source), revision=revision)
+    found = locate(hub_name(source), revision=options.revision)
     loaded = load(found)
+    sure = loaded.zero_shot is not None and loaded.zero_shot.activation == "softmax"
+    thresholds = thresholds_of(options, *((0.1, 0.4) if sure else (0.001, 0.01)))
     if thresholds is not None and loaded.zero_shot is None:
         raise UserError(f"{source} reads no text, so it can't judge whether an image shows a label: no gate.")
     text, resize = loaded.text_input, loaded.preprocess.resize
@@ -59,7 +51,7 @@ def export_embedder(
         example = graphs[0].module(*graphs[0].make_inputs(1, torch.Generator().manual_seed(0)).values())
     manifest = Manifest(
         role="embedder" if thresholds is None else "gate",
-        name=out.name,
+        name=name,
         image_size=resize.size,
         resize=resize,
         tokenizers=() if text is None else (text.spec,),
@@ -74,10 +66,11 @@ def export_embedder(
             model=loaded.architecture,
             origin=found.origin,
             revision=found.revision,
+            options=options.changed(),
         ),
     )
     files = {} if text is None else {text.spec.file: bundle_tokenizer(text)}
-    return export_bundle(out, manifest, graphs, files, replace=replace)
+    return Prepared(manifest, graphs, files=files)
 
 
 def load(found: Located) -> LoadedEmbedder:

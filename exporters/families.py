@@ -114,7 +114,7 @@ FAMILIES: tuple[Family, ...] = (
         "any ONNX file",
         "onnx",
         ("*",),
-        "classifiers.onnx_file:export_onnx_file",
+        "classifiers.onnx_file:prepare_onnx_file",
         "mine.toml",
     ),
     Family(

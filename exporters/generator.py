@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from mothlight.exporters.diffusion import Denoise, Diffusion
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.libraries import reason
-from mothlight.exporters.publish import export_bundle, raise_exists
+from mothlight.exporters.options import Options
+from mothlight.exporters.publish import Prepared
 from mothlight.exporters.sampler import sampler_table, scheduler_of
 from mothlight.exporters.source import Located, locate
 from mothlight.exporters.tokenizers import SENTENCES, bundle_tokenizer
@@ -39,45 +39,12 @@ LARGE_ENCODER = 1_000_000_000
 """Parameters of text encoders from which they stay with the library, unless told otherwise."""
 
 
-@dataclass(frozen=True)
-class GeneratorOptions:
-    """What a person may choose."""
-
-    steps: tuple[int, ...] = ()
-    """A sampler for each; the first is the default. Empty: the family's own number."""
-    sampler: str | None = None
-    """One of `SAMPLERS`; None keeps the pipeline's own scheduler."""
-    order: int | None = None
-    """The solver's order, if not the scheduler's own."""
-    guidance: float | None = None
-    negative_prompt: str = ""
-    decoder: str | None = None
-    """A tiny autoencoder in place of the pipeline's own."""
-    lora: str | None = None
-    """A safetensors file, or a folder or hub id with one, to be fused into the model."""
-    lora_scale: float = 1.0
-    size: int | None = None
-    """The side of an image in pixels."""
-    text_encoder: str = "auto"
-    """`graph`, `library`, or `auto`: a graph unless it is large."""
-    revision: str | None = None
-
-
-def export_generator(
-    source: str,
-    out: Path,
-    options: GeneratorOptions = GeneratorOptions(),  # frozen
-    *,
-    replace: bool = False,
-) -> Bundle:
-    """Export a pipeline, with one sampler table per number of steps.
+def prepare_generator(source: str, name: str, options: Options) -> Prepared:
+    """A pipeline, with one sampler table per number of steps.
 
     Raises:
         UserError: the pipeline can't be loaded, its scheduler is not linear, or an option does not fit it.
-        BundleError: an output differs from the library, or is not finite.
     """
-    if out.exists() and not replace:
-        raise_exists(out)
     found = locate(source, revision=options.revision)
     library, kind = kind_of(found)
     family = family_of("generator", library, kind, source)
@@ -100,7 +67,7 @@ def export_generator(
     zeros = diffusion.zeros_when_negative_is_empty() and not options.negative_prompt
     manifest = Manifest(
         role="generator",
-        name=out.name,
+        name=name,
         samplers=tables,
         latent=diffusion.latent_shape(),
         image_size=diffusion.size,
@@ -115,6 +82,7 @@ def export_generator(
             model=type(pipeline).__name__,
             origin=found.origin,
             revision=found.revision,
+            options=options.changed(),
         ),
     )
     files = {one.spec.file: bundle_tokenizer(one) for one in inputs}
@@ -129,10 +97,10 @@ def export_generator(
     def check(bundle: Bundle) -> list[Check]:
         return [verify_pipeline(diffusion, scheduler, bundle, table) for table in tables]
 
-    return export_bundle(out, manifest, exported, files, replace=replace, fill=fill, check=check)
+    return Prepared(manifest, exported, files=files, fill=fill, check=check)
 
 
-def load_pipeline(found: Located, options: GeneratorOptions) -> Any:
+def load_pipeline(found: Located, options: Options) -> Any:
     """A pipeline in float32, with the decoder and the fused LoRA that were asked for.
 
     Raises:

@@ -1,11 +1,13 @@
 """Writes a bundle: graphs exported and verified, files beside the target, synced, sealed, renamed."""
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,8 +28,7 @@ from mothlight.engine.models.bundle import (
 from mothlight.exporters.graphs import EXTERNAL, Graph, save, to_onnx
 from mothlight.exporters.verify import verify_graph
 
-CheckWhole = Callable[[Bundle], Iterable[Check]]
-"""Compares a whole bundle with its library; raises BundleError where they differ."""
+log = logging.getLogger("mothlight.export")
 DTYPES: dict[int, str] = {
     TensorProto.UINT8: "uint8",
     TensorProto.INT64: "int64",
@@ -37,19 +38,23 @@ DTYPES: dict[int, str] = {
 }
 
 
-def export_bundle(
-    out: Path,
-    manifest: Manifest,
-    graphs: Sequence[Graph],
-    files: Mapping[str, bytes],
-    *,
-    replace: bool,
-    fill: Callable[[Path], None] = lambda _: None,
-    check: CheckWhole = lambda _: (),
-) -> Bundle:
-    """Export and verify each graph, then publish the folder.
+@dataclass(frozen=True)
+class Prepared:
+    """A model that is loaded and taken apart: all that a bundle is made of, or compared with."""
 
-    `fill` may write further files into it; `check` compares the whole bundle with the library before it is published.
+    manifest: Manifest
+    graphs: Sequence[Graph] = ()
+    ready: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
+    """Graphs that are ONNX already."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    fill: Callable[[Path], None] = lambda _: None
+    """Writes further files into the bundle."""
+    check: Callable[[Bundle], Iterable[Check]] = lambda _: ()
+    """Compares the whole bundle with the library; raises BundleError where they differ."""
+
+
+def export_bundle(out: Path, prepared: Prepared, *, replace: bool) -> Bundle:
+    """Export and verify each graph, then the whole, then publish the folder.
 
     Raises:
         UserError: `out` exists and `replace` is false.
@@ -57,18 +62,51 @@ def export_bundle(
     """
     if out.exists() and not replace:
         raise_exists(out)
-    checks = list(manifest.checks)
+    checks = list(prepared.manifest.checks)
     with staged(out) as work:
-        for graph in graphs:
+        for name, model in prepared.ready.items():
+            write_graph(work / f"{name}.onnx", model)
+        for number, graph in enumerate(prepared.graphs, start=1):
             path = work / f"{graph.name}.onnx"
+            log.info("%s (%d of %d): exporting", graph.name, number, len(prepared.graphs))
             save(to_onnx(graph), path)
+            log.info(
+                "%s: %s written, verifying",
+                graph.name,
+                readable(sum(p.stat().st_size for p in work.glob(f"{path.name}*"))),
+            )
             checks += verify_graph(graph, path)
-        for name, raw in files.items():
+        for name, raw in prepared.files.items():
             write(work / name, raw)
-        fill(work)
-        seal(work, manifest.model_copy(update={"checks": tuple(checks)}), [graph.name for graph in graphs])
-        add_checks(work, check)
+        prepared.fill(work)
+        log.info("hashing")
+        seal(
+            work,
+            prepared.manifest.model_copy(update={"checks": tuple(checks)}),
+            [*prepared.ready, *(graph.name for graph in prepared.graphs)],
+        )
+        log.info("comparing the whole with %s", prepared.manifest.source.library)
+        add_checks(work, prepared.check)
     return load_bundle(out)
+
+
+def verify_bundle(bundle: Bundle, prepared: Prepared) -> list[Check]:
+    """Compare a bundle with its library again, as when it was exported.
+
+    Raises:
+        BundleError: an output differs.
+    """
+    checks = list(prepared.manifest.checks)
+    for graph in prepared.graphs:
+        log.info("%s: verifying", graph.name)
+        checks += verify_graph(graph, bundle.graph_path(graph.name))
+    log.info("comparing the whole with %s", prepared.manifest.source.library)
+    return [*checks, *prepared.check(bundle)]
+
+
+def readable(size: int) -> str:
+    """Bytes as people read them."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def raise_exists(out: Path) -> NoReturn:
@@ -80,25 +118,17 @@ def raise_exists(out: Path) -> NoReturn:
     raise UserError(f"{out} exists already; choose another --out, or say --replace.")
 
 
-def publish(
-    out: Path,
-    manifest: Manifest,
-    graphs: Mapping[str, onnx.ModelProto],
-    files: Mapping[str, bytes],
-    check: CheckWhole = lambda _: (),
-) -> Bundle:
+def publish(out: Path, manifest: Manifest, graphs: Mapping[str, onnx.ModelProto], files: Mapping[str, bytes]) -> Bundle:
     """Write a bundle of graphs at hand atomically, in place of what stood there, and return it verified."""
-    with staged(out) as work:
-        for name, model in graphs.items():
-            if model.ByteSize() < EXTERNAL:
-                write(work / f"{name}.onnx", model.SerializeToString(deterministic=True))
-            else:
-                onnx.save(model, str(work / f"{name}.onnx"), save_as_external_data=True, location=f"{name}.onnx.data")
-        for name, raw in files.items():
-            write(work / name, raw)
-        seal(work, manifest, list(graphs))
-        add_checks(work, check)
-    return load_bundle(out)
+    return export_bundle(out, Prepared(manifest, ready=graphs, files=files), replace=True)
+
+
+def write_graph(path: Path, model: onnx.ModelProto) -> None:
+    """Write a graph; large weights into a file beside it."""
+    if model.ByteSize() < EXTERNAL:
+        write(path, model.SerializeToString(deterministic=True))
+    else:
+        onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}.data")
 
 
 @contextmanager
@@ -136,7 +166,7 @@ def seal(work: Path, manifest: Manifest, graphs: Sequence[str]) -> None:
     write(work / MANIFEST, manifest.model_copy(update=update).sealed().to_json())
 
 
-def add_checks(work: Path, check: CheckWhole) -> None:
+def add_checks(work: Path, check: Callable[[Bundle], Iterable[Check]]) -> None:
     """Run further checks on a sealed folder and seal it again with them."""
     bundle = load_bundle(work)
     checks = tuple(check(bundle))

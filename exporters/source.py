@@ -5,11 +5,12 @@ A hub id is pinned to a commit. Nothing is fetched or opened that could run code
 """
 
 import json
+import logging
 import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mothlight.engine.errors import UserError
 
@@ -36,6 +37,8 @@ class Located:
     """The commit of a hub id."""
     files: tuple[tuple[str, int], ...] = ()
     """Names and bytes of what it consists of."""
+    missing: int = 0
+    """Bytes of them that are not on this disk yet."""
     warning: str = ""
 
     @property
@@ -71,8 +74,11 @@ class Located:
         return value
 
 
-def locate(given: str, *, revision: str | None = None, fetch: bool = True) -> Located:
-    """Find a model, and fetch it from the hub where it is not on this disk; without `fetch` only say what that takes.
+Fetch = Literal["all", "configuration"]
+
+
+def locate(given: str, *, revision: str | None = None, fetch: Fetch = "all") -> Located:
+    """Find a model, and fetch it from the hub where it is not on this disk, or its small JSON files alone.
 
     Raises:
         UserError: there is no such model, or it comes as a pickle or with code of its own.
@@ -83,11 +89,13 @@ def locate(given: str, *, revision: str | None = None, fetch: bool = True) -> Lo
             raise UserError(f"{given} is on this disk and has no revisions; leave --revision out.")
         found = _on_disk(given, path)
     elif HUB_ID.fullmatch(given):
-        found = _on_hub(given, revision, fetch=fetch)
+        found = _on_hub(given, revision, fetch)
     else:
         raise UserError(f"There is no file or folder {given}, and it is no hub id of the form OWNER/NAME.")
     if found.path is not None:
         _refuse_code(found)
+    if found.warning:
+        logging.getLogger("mothlight.export").warning(found.warning)
     return found
 
 
@@ -107,7 +115,7 @@ def _on_disk(given: str, path: Path) -> Located:
     return Located(given, path, path.name, files=((path.name, path.stat().st_size),))
 
 
-def _on_hub(given: str, revision: str | None, *, fetch: bool) -> Located:
+def _on_hub(given: str, revision: str | None, fetch: Fetch) -> Located:
     """The hub's answer, or the cache's where the hub can't be asked."""
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
@@ -127,22 +135,22 @@ def _on_hub(given: str, revision: str | None, *, fetch: bool) -> Located:
             commit = str(info.sha)
             files = _wanted([(one.rfilename, one.size or 0) for one in info.siblings or []])
             _refuse_pickles(given, [one.rfilename for one in info.siblings or []], [name for name, _ in files])
-    located = Located(given, None, given, commit, files)
-    if fetch:
-        try:
-            folder = snapshot_download(
-                given, revision=commit, allow_patterns=list(WANTED), ignore_patterns=list(VARIANTS)
-            )
-        except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-            raise UserError(
-                f"{given} at {asked} is not in the cache ({constants.HF_HUB_CACHE}) and the hub can't be reached: "
-                f"fetch it on a machine with a network, or name a folder."
-            ) from error
-        except (HfHubHTTPError, OSError) as error:
-            raise UserError(f"Fetching {given} failed: {str(error).strip().splitlines()[0]}") from error
-        here = _on_disk(given, Path(folder))
-        located = replace(located, path=here.path, files=here.files, revision=Path(folder).resolve().name)
-        _refuse_pickles(given, [name for name, _ in here.files], [name for name, _ in here.files])
+    wanted = list(WANTED) if fetch == "all" else ["*.json"]
+    try:
+        folder = Path(snapshot_download(given, revision=commit, allow_patterns=wanted, ignore_patterns=list(VARIANTS)))
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise UserError(
+            f"{given} at {asked} is not in the cache ({constants.HF_HUB_CACHE}) and the hub can't be reached: "
+            f"fetch it on a machine with a network, or name a folder."
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise UserError(f"Fetching {given} failed: {str(error).strip().splitlines()[0]}") from error
+    here = _on_disk(given, folder)
+    if not files or fetch == "all":
+        files = here.files
+    present = {name for name, _ in here.files}
+    missing = sum(size for name, size in files if name not in present)
+    located = Located(given, folder, given, folder.resolve().name, files, missing)
     if COMMIT.fullmatch(asked) is None and COMMIT.fullmatch(located.revision):
         warning = f"{given}: `{asked}` can move; pinned to --revision {located.revision}."
         located = replace(located, warning=warning)

@@ -127,6 +127,8 @@ class Source(_Frozen):
     """The hub id, or the name of the folder or file."""
     revision: str = ""
     """The commit of a hub id."""
+    options: dict[str, str] = Field(default_factory=dict)
+    """What the exporter was told, as JSON by name, where it was told anything."""
 
 
 class TokenizerSpec(_Frozen):

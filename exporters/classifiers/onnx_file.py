@@ -22,7 +22,7 @@ from mothlight.engine.models.runner import OrtRunner, in_parts
 from mothlight.engine.stages.classify import Classifier
 from mothlight.engine.vocabulary import imagenet
 from mothlight.exporters.libraries import reason
-from mothlight.exporters.publish import publish
+from mothlight.exporters.publish import Prepared
 from mothlight.exporters.verify import BATCHES, compare, require, require_sound
 
 OPSET = 21
@@ -82,14 +82,11 @@ def read_toml(path: Path) -> OnnxClassifier:
         raise UserError(f"{path} can't be read: {reason(error)}") from error
 
 
-def export_onnx_file(
-    path: Path, out: Path, *, role: Literal["classifier", "gate"], thresholds: Thresholds | None
-) -> Bundle:
-    """Make a bundle of the ONNX file that a TOML describes.
+def prepare_onnx_file(path: Path, name: str, thresholds: Thresholds | None) -> Prepared:
+    """The ONNX file that a TOML describes; with thresholds as a gate.
 
     Raises:
         UserError: the TOML or the file is not what it should be.
-        BundleError: the graphs differ from Pillow, NumPy and the file itself.
     """
     told = read_toml(path)
     file = path.parent / told.model
@@ -104,16 +101,16 @@ def export_onnx_file(
         "postprocess": _postprocess_graph(told, output, len(labels)),
     }
     manifest = Manifest(
-        role=role,
-        name=out.name,
+        role="classifier" if thresholds is None else "gate",
+        name=name,
         labels=labels,
         image_size=told.size,
         resize=resize,
         thresholds=thresholds,
         chain=("preprocess", "model", "postprocess"),
-        source=Source(library="onnx", version=onnx.__version__, model=model.producer_name or "onnx", origin=file.name),
+        source=Source(library="onnx", version=onnx.__version__, model=model.producer_name or "onnx", origin=path.name),
     )
-    return publish(out, manifest, graphs, {}, check=lambda bundle: _verify(told, file, output.name, bundle))
+    return Prepared(manifest, ready=graphs, check=lambda bundle: _verify(told, file, output.name, bundle))
 
 
 def _read_model(file: Path) -> onnx.ModelProto:

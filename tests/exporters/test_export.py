@@ -15,9 +15,11 @@ from mothlight.engine.models.bundle import load_bundle
 from mothlight.engine.models.runner import OrtRunner
 from mothlight.engine.models.sampler import sample
 from mothlight.exporters import captioner, classifier, embedder, generator
+from mothlight.exporters.export import export
 from mothlight.exporters.generators.stable_diffusion import StableDiffusion
 from mothlight.exporters.graphs import Graph, save, to_onnx
 from mothlight.exporters.libraries import quiet
+from mothlight.exporters.options import Options
 from mothlight.exporters.sampler import sampler_table
 from mothlight.exporters.source import locate
 from mothlight.exporters.verify import BATCHES, compare, require, verify_graph
@@ -44,13 +46,13 @@ def graphs(role: str, weights: Path, root: Path) -> tuple[Graph, OrtRunner]:
     bundles = root / "engine" / "world" / "bundles"
     if role == "generator":
         found = locate(str(weights / "generator"))
-        diffusion = StableDiffusion(generator.load_pipeline(found, generator.GeneratorOptions()))
+        diffusion = StableDiffusion(generator.load_pipeline(found, Options()))
         table = load_bundle(bundles / "generator").manifest.samplers[0]
         return generator.generator_graphs(diffusion, table, None)[0], shipped(root, "generator", "encode_text")
     name = {"classifier": "planted-convnext", "gate": "gate", "embedder": "clip", "captioner": "captioner"}[role]
     if role in ("classifier", "gate"):
         source = locate(str(weights / ("gate" if role == "gate" else "classifier_planted_convnext")))
-        return classifier.classify_graph(classifier.load(source)), shipped(root, name, "classify")
+        return classifier.classify_graph(classifier.load(source, Options())), shipped(root, name, "classify")
     if role == "embedder":
         clip = embedder.load(locate(str(weights / "clip")))
         return embedder.embedder_graphs(clip)[1], shipped(root, name, "embed_text")
@@ -141,20 +143,19 @@ def test_a_source_that_is_none_is_one_sentence(role: str, tmp_path: Path) -> Non
 
 def test_what_stands_there_is_not_overwritten(tmp_path: Path, weights: Path) -> None:
     with pytest.raises(UserError, match="exists already"):
-        classifier.export_classifier(str(weights / "gate"), tmp_path)
+        export("classifier", str(weights / "gate"), tmp_path, Options())
 
 
 @pytest.mark.slow
 def test_whole_bundles_are_exported_and_equal_the_library(tmp_path: Path, weights: Path) -> None:
     """Every graph of every role, and the generator image by image through diffusers and through the bundle."""
-    made = generator.export_generator(
-        str(weights / "generator"), tmp_path / "generator", generator.GeneratorOptions((6, 4), order=2)
-    )
+    steps = Options(steps=(6, 4), order=2)
+    made = export("generator", str(weights / "generator"), tmp_path / "generator", steps)
     psnr = [check.difference for check in made.manifest.checks if check.unit == "PSNR dB"]
     assert len(psnr) == 2
     assert min(psnr) >= generator.PSNR
-    embedder.export_embedder(str(weights / "clip"), tmp_path / "clip")
-    captioner.export_captioner(str(weights / "captioner"), tmp_path / "captioner")
+    export("embedder", str(weights / "clip"), tmp_path / "clip", Options())
+    export("captioner", str(weights / "captioner"), tmp_path / "captioner", Options())
     for kind in ("resnet", "mobilenet", "convnext"):
         for how in ("planted", "clean"):
-            classifier.export_classifier(str(weights / f"classifier_{how}_{kind}"), tmp_path / f"{how}-{kind}")
+            export("classifier", str(weights / f"classifier_{how}_{kind}"), tmp_path / f"{how}-{kind}", Options())

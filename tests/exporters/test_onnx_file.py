@@ -8,9 +8,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mothlight.engine.errors import BundleError, UserError
-from mothlight.engine.models.bundle import Thresholds, load_bundle
+from mothlight.engine.models.bundle import load_bundle
 from mothlight.engine.stages.classify import Classifier
-from mothlight.exporters.classifier import export_classifier
+from mothlight.exporters.export import export
+from mothlight.exporters.options import Options
 
 LABELS = ("fly", "butterfly", "goldfish")
 SETTINGS = """
@@ -59,7 +60,7 @@ def described(folder: Path, text: str = SETTINGS) -> str:
 def test_it_becomes_a_bundle_whatever_its_batch_and_layout(tmp_path: Path, batch: int | str, layout: str) -> None:
     hand_made(tmp_path, batch=batch, layout=layout)
     source = described(tmp_path, SETTINGS + f'layout = "{layout}"\n')
-    bundle = export_classifier(source, tmp_path / "out", role="gate", thresholds=Thresholds(lower=0.1, upper=0.3))
+    bundle = export("gate", source, tmp_path / "out", Options(lower=0.1, upper=0.3))
     assert bundle.manifest.labels == LABELS
     assert {check.batch for check in bundle.manifest.checks} == {1, 2, 5}
     assert (bundle.folder / "model.onnx").read_bytes() == (tmp_path / "mine.onnx").read_bytes()
@@ -87,23 +88,23 @@ def test_it_becomes_a_bundle_whatever_its_batch_and_layout(tmp_path: Path, batch
 def test_what_is_wrong_with_the_toml_is_one_sentence(tmp_path: Path, change: tuple[str, str], said: str) -> None:
     hand_made(tmp_path)
     with pytest.raises(UserError, match=said) as caught:
-        export_classifier(described(tmp_path, SETTINGS.replace(*change)), tmp_path / "out")
+        export("classifier", described(tmp_path, SETTINGS.replace(*change)), tmp_path / "out", Options())
     assert "\n" not in str(caught.value)
 
 
 def test_scores_that_are_not_finite_are_caught(tmp_path: Path) -> None:
     hand_made(tmp_path, broken=True)
     with pytest.raises(BundleError, match="not finite"):
-        export_classifier(described(tmp_path), tmp_path / "out")
+        export("classifier", described(tmp_path), tmp_path / "out", Options())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.onnx", "mine.toml"]
 
 
 def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.onnx").write_bytes(b"\x80\x04\x95 a pickle, perhaps")
     with pytest.raises(UserError, match="no ONNX graph in order"):
-        export_classifier(described(tmp_path), tmp_path / "out")
+        export("classifier", described(tmp_path), tmp_path / "out", Options())
     with pytest.raises(UserError, match="describe it in a TOML"):
-        export_classifier(str(tmp_path / "mine.onnx"), tmp_path / "out")
+        export("classifier", str(tmp_path / "mine.onnx"), tmp_path / "out", Options())
 
 
 def test_weights_outside_the_folder_are_not_read(tmp_path: Path) -> None:
@@ -117,4 +118,4 @@ def test_weights_outside_the_folder_are_not_read(tmp_path: Path) -> None:
     weights.external_data.add(key="location", value="../secret")
     (tmp_path / "inner" / "mine.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="no ONNX graph in order"):
-        export_classifier(described(tmp_path / "inner"), tmp_path / "out")
+        export("classifier", described(tmp_path / "inner"), tmp_path / "out", Options())

@@ -1,0 +1,217 @@
+"""`mothlight export` and `mothlight models`: a library's model → a verified bundle."""
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mothlight.engine.errors import UserError
+
+if TYPE_CHECKING:  # the command line must answer before torch is loaded
+    from mothlight.engine.models.bundle import Bundle, Check
+    from mothlight.exporters.options import Options, TextEncoder
+
+export_app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Turn a library's model into a verified bundle."
+)
+models_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Look after bundles.")
+
+Source = Annotated[str, typer.Argument(help="A hub id, a folder that the library saved, or a file.")]
+Out = Annotated[Path, typer.Option(help="The bundle's folder.")]
+Revision = Annotated[str | None, typer.Option(help="The commit of a hub id.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Take the place of a bundle that stands there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be fetched and made, and how large.")]
+Architecture = Annotated[str | None, typer.Option(help="timm/NAME or torchvision/NAME, for a single safetensors file.")]
+Labels = Annotated[Path | None, typer.Option(help="One label per line, in the place of the model's own.")]
+
+
+@export_app.command("generator")
+def export_generator(  # noqa: PLR0913  # typer's shape: an option is an argument
+    source: Source,
+    out: Out,
+    *,
+    steps: Annotated[
+        list[int] | None, typer.Option(min=1, help="A sampler of so many steps; the first is the default.")
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="euler, euler-ancestral, ddim, dpm++2m, lcm, scm or flow-euler, if not the model's own."),
+    ] = None,
+    order: Annotated[
+        int | None, typer.Option(min=1, max=2, help="Order of the solver, if not the scheduler's own.")
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; without it, none.")] = None,
+    negative_prompt: Annotated[str, typer.Option(help="What guidance steers away from.")] = "",
+    decoder: Annotated[str | None, typer.Option(help="A tiny autoencoder in place of the model's own.")] = None,
+    lora: Annotated[str | None, typer.Option(help="LoRA weights to fuse into the model.")] = None,
+    lora_scale: Annotated[float, typer.Option(help="How strongly.")] = 1.0,
+    size: Annotated[int | None, typer.Option(min=8, help="Side of an image in pixels, if not the model's own.")] = None,
+    text_encoder: Annotated[str, typer.Option(help="graph, library, or auto: a graph unless it is large.")] = "auto",
+    revision: Revision = None,
+    dry_run: DryRun = False,
+    replace: Replace = False,
+) -> None:
+    """A text-to-image pipeline of diffusers."""
+    _need_libraries()
+    from mothlight.exporters.options import Options
+
+    if text_encoder not in ("auto", "graph", "library"):
+        raise UserError(f"--text-encoder is graph, library or auto, not {text_encoder}.")
+    where: TextEncoder = text_encoder  # type: ignore[assignment]  # checked on the lines above
+    options = Options(
+        revision=revision,
+        steps=tuple(steps or ()),
+        sampler=sampler,
+        order=order,
+        guidance=guidance,
+        negative_prompt=negative_prompt,
+        decoder=decoder,
+        lora=lora,
+        lora_scale=lora_scale,
+        size=size,
+        text_encoder=where,
+    )
+    _export("generator", source, out, options, dry_run=dry_run, replace=replace)
+
+
+@export_app.command("classifier")
+def export_classifier(
+    source: Source,
+    out: Out,
+    *,
+    architecture: Architecture = None,
+    labels: Labels = None,
+    revision: Revision = None,
+    dry_run: DryRun = False,
+    replace: Replace = False,
+) -> None:
+    """A classifier of timm, torchvision or transformers, or a TOML that describes an ONNX file."""
+    _need_libraries()
+    from mothlight.exporters.options import Options
+
+    options = Options(revision=revision, architecture=architecture, labels=None if labels is None else str(labels))
+    _export("classifier", source, out, options, dry_run=dry_run, replace=replace)
+
+
+@export_app.command("gate")
+def export_gate(  # noqa: PLR0913  # as above
+    source: Source,
+    out: Out,
+    *,
+    lower: Annotated[float | None, typer.Option(min=0, max=1, help="Below this score the generator missed.")] = None,
+    upper: Annotated[float | None, typer.Option(min=0, max=1, help="From this score on the image passes.")] = None,
+    architecture: Architecture = None,
+    labels: Labels = None,
+    revision: Revision = None,
+    dry_run: DryRun = False,
+    replace: Replace = False,
+) -> None:
+    """What says whether an image shows its label: a classifier, or a model that reads text (SigLIP, open_clip)."""
+    _need_libraries()
+    from mothlight.exporters.options import Options
+
+    options = Options(
+        revision=revision,
+        architecture=architecture,
+        labels=None if labels is None else str(labels),
+        gate=True,
+        lower=lower,
+        upper=upper,
+    )
+    _export("gate", source, out, options, dry_run=dry_run, replace=replace)
+
+
+@export_app.command("embedder")
+def export_embedder(
+    source: Source, out: Out, *, revision: Revision = None, dry_run: DryRun = False, replace: Replace = False
+) -> None:
+    """What places images in a space: a model of open_clip, SigLIP, CLIP or DINO of transformers, any of timm."""
+    _need_libraries()
+    from mothlight.exporters.options import Options
+
+    _export("embedder", source, out, Options(revision=revision), dry_run=dry_run, replace=replace)
+
+
+@export_app.command("captioner")
+def export_captioner(
+    source: Source,
+    out: Out,
+    *,
+    question: Annotated[str | None, typer.Option(help="What a vision-language model is asked.")] = None,
+    revision: Revision = None,
+    dry_run: DryRun = False,
+    replace: Replace = False,
+) -> None:
+    """BLIP, GIT or Florence-2 as graphs, or a vision-language model that transformers itself runs."""
+    _need_libraries()
+    from mothlight.exporters.options import Options
+
+    options = Options(revision=revision, question=question)
+    _export("captioner", source, out, options, dry_run=dry_run, replace=replace)
+
+
+@models_app.command("verify")
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    *,
+    source: Annotated[str | None, typer.Option(help="Where the model lies, if not where the manifest says.")] = None,
+) -> None:
+    """Check a bundle's files, and compare every output with the library again, on fresh random inputs."""
+    _need_libraries()
+    from mothlight.exporters.export import verify
+
+    made, checks = verify(bundle, source)
+    _say(made, checks)
+
+
+def _need_libraries() -> None:
+    """No progress bars and no advice from the model libraries; a missing one is the user's to install."""
+    if find_spec("torch") is None:
+        raise UserError("Exporting needs the model libraries: pip install 'mothlight[models]'.")
+    from mothlight.exporters.libraries import quiet
+
+    quiet()
+    console = logging.StreamHandler()
+    console.setFormatter(_Elapsed())
+    log = logging.getLogger("mothlight.export")
+    log.setLevel(logging.INFO)
+    log.handlers = [console]
+
+
+class _Elapsed(logging.Formatter):
+    """A line of progress, with the seconds since the command began."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        return f"{record.relativeCreated / 1000:7.1f} s  {record.getMessage()}"
+
+
+def _export(role: str, source: str, out: Path, options: "Options", *, dry_run: bool, replace: bool) -> None:
+    from mothlight.exporters.export import export, plan
+
+    if dry_run:
+        for line in plan(role, source, out, options):
+            typer.echo(line)
+        return
+    made = export(role, source, out, options, overwrite=replace)
+    _say(made, made.manifest.checks)
+
+
+def _say(bundle: "Bundle", checks: "tuple[Check, ...] | list[Check]") -> None:
+    """What there is, how large it is, and how far the worst output is from the library's."""
+    manifest = bundle.manifest
+    typer.echo(f"{bundle.folder}: {manifest.role}, {bundle.size / 1e6:.1f} MB, key {manifest.content_key[:16]}")
+    if manifest.source.revision:
+        typer.echo(f"  from {manifest.source.origin} at {manifest.source.revision}")
+    if manifest.backend is not None:
+        typer.echo(f"  {manifest.backend.part}: stays with {manifest.backend.library}, from the bundle's own files")
+    for unit in dict.fromkeys(check.unit for check in checks):
+        same = [check for check in checks if check.unit == unit]
+        pick = min if unit == "PSNR dB" else max
+        worst = pick(same, key=lambda check: check.difference)
+        typer.echo(
+            f"  {len(same)} comparisons in {unit}: the worst is {worst.difference:.3g} "
+            f"({worst.graph}, {worst.output}, batch {worst.batch}; bound {worst.tolerance:g})"
+        )

@@ -1,0 +1,156 @@
+"""One door for all roles: export a model, say what that would take, compare a bundle with its source again."""
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+from mothlight.engine.errors import UserError
+from mothlight.engine.models.bundle import Bundle, Check, load_bundle
+from mothlight.exporters.captioner import prepare_captioner
+from mothlight.exporters.classifier import hub_name, prepare_classifier
+from mothlight.exporters.embedder import prepare_embedder
+from mothlight.exporters.families import Family, family_of, kind_of
+from mothlight.exporters.generator import prepare_generator
+from mothlight.exporters.options import Options, options_of
+from mothlight.exporters.publish import Prepared, export_bundle, raise_exists, readable, verify_bundle
+from mothlight.exporters.source import Located, locate
+
+PREPARE: dict[str, Callable[[str, str, Options], Prepared]] = {
+    "generator": prepare_generator,
+    "classifier": prepare_classifier,
+    "embedder": prepare_embedder,
+    "captioner": prepare_captioner,
+}
+MEMORY = 10
+"""Bytes of memory per parameter while a model is exported: torch and ONNX Runtime hold it in float32, the file in
+float16 (bench/LOG.md has it measured)."""
+
+
+GRAPHS: dict[str, tuple[str, ...]] = {
+    "generator": ("encode_text", "denoise", "decode"),
+    "classifier": ("classify",),
+    "embedder": ("embed_image", "embed_text"),
+    "captioner": ("encode_image", "next_token"),
+}
+HEADER_LIMIT = 100_000_000
+"""Bytes of a safetensors header, by its own rules."""
+
+
+def prepare(role: str, source: str, name: str, options: Options) -> Prepared:
+    """Load a model for a role; a gate is a classifier, or an embedder that reads text.
+
+    Raises:
+        UserError, BundleError: see the role's own function.
+    """
+    if role != "gate":
+        return PREPARE[role](source, name, options)
+    return PREPARE[_judge(source, options)](source, name, replace(options, gate=True))
+
+
+def _judge(source: str, options: Options) -> str:
+    """Which kind of model a gate's source is."""
+    if options.architecture is not None or Path(source).suffix == ".toml":
+        return "classifier"
+    return _judge_of(locate(hub_name(source), revision=options.revision), options)
+
+
+def export(role: str, source: str, out: Path, options: Options, *, overwrite: bool = False) -> Bundle:
+    """Make a bundle of a model.
+
+    Raises:
+        UserError: the model can't be loaded, or `out` exists.
+        BundleError: an output differs from the library, or is not finite.
+    """
+    if out.exists() and not overwrite:
+        raise_exists(out)
+    return export_bundle(out, prepare(role, source, out.name, options), replace=overwrite)
+
+
+def verify(folder: Path, source: str | None) -> tuple[Bundle, list[Check]]:
+    """Load a bundle, and compare it with its library again.
+
+    `source` is where the model lies, if it is not where the manifest says.
+
+    Raises:
+        UserError: the manifest's source can't be found.
+        BundleError: a file was changed, or an output differs.
+    """
+    bundle = load_bundle(folder)
+    manifest = bundle.manifest
+    given = source or manifest.source.origin
+    options = options_of(manifest.source.options)
+    if source is None and manifest.source.revision:
+        options = replace(options, revision=manifest.source.revision)
+    elif source is not None:
+        options = replace(options, revision=None)
+    if source is None and not manifest.source.revision and not Path(given).exists():
+        raise UserError(f"{folder} was made from the local {given or 'model'}; say where it lies with --source.")
+    return bundle, verify_bundle(bundle, prepare(manifest.role, given, manifest.name, options))
+
+
+def plan(role: str, source: str, out: Path, options: Options) -> Iterator[str]:
+    """What an export would fetch, read and write, line by line; nothing but small JSON files is fetched.
+
+    Raises:
+        UserError: there is no such model, or no family covers it.
+    """
+    if Path(source).suffix == ".toml":
+        yield f"{source}: an ONNX file and its description, read from this disk"
+        yield f"graphs: preprocess, model, postprocess → {out}"
+        return
+    found = locate(hub_name(source), revision=options.revision, fetch="configuration")
+    where = f"hub, at {found.revision[:12]}" if found.revision else "this disk"
+    fetch = f"{readable(found.missing)} to fetch"
+    yield f"{found.origin} ({where}): {len(found.files)} files, {readable(found.bytes)}; {fetch}"
+    kind = role if role != "gate" else _judge_of(found, options)
+    family = _family(kind, found, options)
+    yield f"family: {family.name} ({family.library})"
+    for extra in (options.decoder, options.lora):
+        if extra is not None:
+            more = locate(extra, fetch="configuration")
+            yield f"with {more.origin}: {readable(more.bytes)}; {readable(more.missing)} to fetch"
+    count = parameters(found)
+    yield f"graphs: {', '.join(GRAPHS[kind])} → {out}" + (" (exists; --replace)" if out.exists() else "")
+    if count:
+        yield (
+            f"{count / 1e6:,.0f} million parameters: a bundle of about {readable(2 * count)}, "
+            f"and about {readable(MEMORY * count)} of memory while it is made"
+        )
+
+
+def _judge_of(found: Located, options: Options) -> str:
+    if options.architecture is not None:
+        return "classifier"
+    library, kind = kind_of(found)
+    try:
+        family_of("classifier", library, kind, found.given)
+    except UserError:
+        return "embedder"
+    return "classifier"
+
+
+def _family(role: str, found: Located, options: Options) -> Family:
+    if options.architecture is not None:
+        library, _, kind = options.architecture.partition("/")
+        return family_of(role, library, kind, found.given)
+    return family_of(role, *kind_of(found), found.given)
+
+
+def parameters(found: Located) -> int:
+    """How many numbers the safetensors files hold: by their headers on this disk, else by their sizes in float16."""
+    total = 0
+    for name, size in found.files:
+        if name.endswith(".safetensors"):
+            path = None if found.path is None else found.path / name if found.path.is_dir() else found.path
+            total += _count(path) if path is not None and path.is_file() else size // 2
+    return total
+
+
+def _count(path: Path) -> int:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(min(length, HEADER_LIMIT)))
+    return sum(prod(one["shape"]) for name, one in header.items() if name != "__metadata__")
