@@ -11,6 +11,7 @@ from mothlight.engine.errors import UserError
 
 if TYPE_CHECKING:  # the command line must answer before torch is loaded
     from mothlight.engine.models.bundle import Bundle, Check
+    from mothlight.engine.models.runner import Runner
     from mothlight.exporters.options import Options, TextEncoder
 
 export_app = typer.Typer(
@@ -164,6 +165,20 @@ def verify(
 
     made, checks = verify(bundle, source)
     _say(made, checks)
+
+
+def load_backend(bundle: "Bundle") -> "Runner":
+    """The part of a bundle that a model library runs, where the libraries are installed."""
+    from mothlight.engine.models.runner import no_backend
+
+    if find_spec("torch") is None:
+        return no_backend(bundle)
+    from mothlight.exporters.libraries import quiet
+
+    quiet()
+    from mothlight.exporters import backends
+
+    return backends.load_backend(bundle)
 
 
 def _need_libraries() -> None:

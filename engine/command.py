@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mothlight.engine.ask import Format, show, show_views
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
 from mothlight.engine.console import print_result, shown_progress
 from mothlight.engine.errors import UserError
+from mothlight.engine.models.runner import LoadBackend, no_backend
 from mothlight.engine.opening import DATABASE, Models, load_models, open_database
 from mothlight.engine.records import identify
 from mothlight.engine.score import load_truth, score
@@ -30,19 +32,22 @@ NO_TERMINAL = 110
 AUDITS = Path("audits")
 
 
-def audit_command(
-    settings: Path | None,
-    *,
-    max_images: int | None,
-    seed: int | None,
-    classifiers: Sequence[str] | None,
-    out: Path | None,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the command line says over the settings; None or empty leaves them as they are."""
+
+    max_images: int | None = None
+    seed: int | None = None
+    classifiers: tuple[str, ...] = ()
+    out: Path | None = None
+
+
+def audit_command(settings: Path | None, choices: Choices, load_backend: LoadBackend = no_backend) -> int:
     """Run or go on with an audit, and print its result; the exit code."""
     console = Console(stderr=True)
     with stopped_by_signals() as exit_code:
         try:
-            return _audit(console, settings, max_images=max_images, seed=seed, classifiers=classifiers, out=out)
+            return _audit(console, settings, choices, load_backend)
         except KeyboardInterrupt:
             console.print(
                 "Stopped; what was committed is kept. The same command goes on from there.",
@@ -52,23 +57,16 @@ def audit_command(
             return exit_code()
 
 
-def _audit(
-    console: Console,
-    settings: Path | None,
-    *,
-    max_images: int | None,
-    seed: int | None,
-    classifiers: Sequence[str] | None,
-    out: Path | None,
-) -> int:
+def _audit(console: Console, settings: Path | None, choices: Choices, load_backend: LoadBackend) -> int:
     path = settings or built_in_config()
-    config = load_config(path, max_images=max_images, seed=seed)
-    if classifiers:
-        config = load_config(
-            path, max_images=max_images, seed=seed, classifiers=[_chosen(name, config) for name in classifiers]
-        )
+    changes: dict[str, object] = {"max_images": choices.max_images, "seed": choices.seed}
+    config = load_config(path, **changes)
+    if choices.classifiers:
+        chosen = [_chosen(name, config) for name in choices.classifiers]
+        config = load_config(path, **changes, classifiers=chosen)
+    classifiers, out = choices.classifiers, choices.out
     folder = out or AUDITS / _name(config, classifiers)
-    models = load_models(config, path.parent)
+    models = load_models(config, path.parent, load_backend)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -86,7 +84,7 @@ def _audit(
             highlight=False,
             soft_wrap=not out_console.is_terminal,
         )
-        ((failed,),) = store.rows("select count(*) from item_failure")
+        ((failed,),) = store.rows("select count(*) from failed_item")
     return FAILED_ITEMS if failed else 0
 
 
@@ -95,7 +93,7 @@ def database_of(audit: Path) -> Path:
     return audit / DATABASE if audit.is_dir() else audit
 
 
-def score_command(audit: Path, truth: Path | None, pairs: int) -> str:
+def score_command(audit: Path, truth: Path | None, pairs: int, load_backend: LoadBackend = no_backend) -> str:
     """An audit's score as JSON; measured once, then remembered beside the database."""
     known = load_truth(truth)
     database = database_of(audit)
@@ -108,7 +106,7 @@ def score_command(audit: Path, truth: Path | None, pairs: int) -> str:
         if remembered.is_file():
             return remembered.read_text(encoding="utf-8")
         config = AuditConfig.model_validate({**json.loads(text), "max_images": budget or sys.maxsize})
-        models = load_models(config, Path(folder))
+        models = load_models(config, Path(folder), load_backend)
         answer = _laid_out(score(store, config, models, known, pairs))
     with suppress(OSError):  # a folder that can't be written only costs the time of measuring again
         remembered.write_text(answer, encoding="utf-8")
@@ -208,6 +206,6 @@ def _chosen(name: str, config: AuditConfig) -> str:
     return name if ":" in name else str(Path(name).resolve())
 
 
-def _name(config: AuditConfig, classifiers: Sequence[str] | None) -> str:
-    chosen = "".join(f"-{Path(name.rpartition(':')[2]).name}" for name in classifiers or ())
+def _name(config: AuditConfig, classifiers: Sequence[str]) -> str:
+    chosen = "".join(f"-{Path(name.rpartition(':')[2]).name}" for name in classifiers)
     return f"{config.name}-{config.seed}{chosen}"

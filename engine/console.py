@@ -147,5 +147,5 @@ def print_result(console: Console, store: Store) -> None:
             f"No bug was confirmed; {tested} of {known} descriptions were tested within the budget.", highlight=False
         )
     spent = ", ".join(f"{made:,} {phase}" for phase, _, _, made in store.query("budget"))
-    ((failed,),) = store.rows("select count(*) from item_failure")
+    ((failed,),) = store.rows("select count(*) from failed_item")
     console.print(f"Images: {spent}" + (f"; {failed} failed" if failed else ""), highlight=False)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mothlight.engine.config import RENDERER, AuditConfig, bundle_path
+from mothlight.engine.config import RENDERER, AuditConfig, ServedModel, bundle_path
 from mothlight.engine.errors import CorruptError, UserError
 from mothlight.engine.models.bundle import Bundle, Role, load_bundle
 from mothlight.engine.models.runner import LoadBackend, no_backend
@@ -17,21 +17,21 @@ DATABASE = "audit.duckdb"
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The verified bundles of an audit; the generator is None where the renderer draws."""
+    """The verified bundles of an audit; None where the renderer draws, or where a model is served."""
 
     generator: Bundle | None
     classifiers: tuple[Bundle, ...]
     gate: Bundle
     embedder: Bundle
-    captioner: Bundle
+    captioner: Bundle | None
     load_backend: LoadBackend = no_backend
     """For the parts of bundles that a model library runs."""
 
     @property
     def all(self) -> tuple[Bundle, ...]:
         """Every bundle."""
-        first = () if self.generator is None else (self.generator,)
-        return (*first, *self.classifiers, self.gate, self.embedder, self.captioner)
+        bundles = (self.generator, *self.classifiers, self.gate, self.embedder, self.captioner)
+        return tuple(bundle for bundle in bundles if bundle is not None)
 
 
 def load_models(config: AuditConfig, folder: Path, load_backend: LoadBackend = no_backend) -> Models:
@@ -42,6 +42,9 @@ def load_models(config: AuditConfig, folder: Path, load_backend: LoadBackend = n
         BundleError: a bundle is damaged or of the wrong role.
     """
 
+    def load_own(setting: str, name: str | ServedModel, role: Role) -> Bundle | None:
+        return load(setting, name, role) if isinstance(name, str) and name != RENDERER else None
+
     def load(setting: str, name: str, role: Role) -> Bundle:
         path = bundle_path(name, folder)
         if not path.is_dir():
@@ -49,11 +52,11 @@ def load_models(config: AuditConfig, folder: Path, load_backend: LoadBackend = n
         return load_bundle(path, role)
 
     models = Models(
-        None if config.generator == RENDERER else load("generator", config.generator, "generator"),
+        load_own("generator", config.generator, "generator"),
         tuple(load("classifiers", name, "classifier") for name in config.classifiers),
         load("gate", config.gate, "gate"),
         load("embedder", config.embedder, "embedder"),
-        load("captioner", config.captioner, "captioner"),
+        load_own("captioner", config.captioner, "captioner"),
         load_backend,
     )
     judges = (*models.classifiers, *(() if models.gate.manifest.zero_shot is not None else (models.gate,)))
@@ -112,7 +115,8 @@ def _introduce(store: Store, config: AuditConfig, models: Models, folder: Path) 
     thresholds = models.gate.manifest.thresholds
     if thresholds is None:
         raise CorruptError(f"The gate {models.gate.folder} has no thresholds.")
-    generator = RENDERER if models.generator is None else models.generator.manifest.name
+    served = config.generator.model if isinstance(config.generator, ServedModel) else RENDERER
+    generator = served if models.generator is None else models.generator.manifest.name
     with store.transaction():
         store.append(
             "audit",
@@ -130,7 +134,13 @@ def _introduce(store: Store, config: AuditConfig, models: Models, folder: Path) 
                 }
             ],
         )
-        store.append("model", list(_model_rows(models)))
+        store.append("model", list(_model_rows(config, models)))
+        checks = [
+            {"content_key": bundle.manifest.content_key, "place": place, **check.model_dump()}
+            for bundle in {bundle.manifest.content_key: bundle for bundle in models.all}.values()
+            for place, check in enumerate(bundle.manifest.checks)
+        ]
+        store.append("model_check", checks)
         store.append(
             "label",
             [
@@ -142,8 +152,12 @@ def _introduce(store: Store, config: AuditConfig, models: Models, folder: Path) 
         store.append("accepted_label", [{"label": label, "accepted": name} for label, name in sorted(accepted)])
 
 
-def _model_rows(models: Models) -> Iterator[dict[str, object]]:
-    if models.generator is None:
+def _model_rows(config: AuditConfig, models: Models) -> Iterator[dict[str, object]]:
+    for role, served in (("generator", config.generator), ("captioner", config.captioner)):
+        if isinstance(served, ServedModel):
+            source = f"served at {served.url}"
+            yield {"content_key": served.content_key, "role": role, "name": served.model, "source": source}
+    if config.generator == RENDERER:
         yield {"content_key": RENDERER, "role": "generator", "name": RENDERER, "source": "mothlight"}
     for bundle in models.all:
         manifest = bundle.manifest

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from mothlight.engine.batch import Batch, Stage, batches
-from mothlight.engine.config import AuditConfig
+from mothlight.engine.config import RENDERER, AuditConfig
 from mothlight.engine.device import available_threads
 from mothlight.engine.errors import ConfigError
 from mothlight.engine.executor.pipeline import run_pipelined
 from mothlight.engine.opening import Models
 from mothlight.engine.records import Chunk, Prompt
-from mothlight.engine.session import build_generator
+from mothlight.engine.session import generate_stage
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage, build_gate
-from mothlight.engine.stages.generate import GenerateStage, Generator
+from mothlight.engine.stages.generate import GenerateStage
 from mothlight.engine.stats import Pairs
 from mothlight.sql import Store
 
@@ -90,12 +90,13 @@ def score(store: Store, config: AuditConfig, models: Models, truth: Truth, pairs
     findings = store.records(FOUND)
     classifiers = [bundle.manifest.name for bundle in models.classifiers]
     seed = config.seed + SEED_SHIFT
-    fresh = _Measurer(config, models, build_generator(config, models, seed), pairs)
+    threads = config.threads or available_threads()
+    fresh = _Measurer(config, models, generate_stage(config, models, seed, threads), pairs)
     drawn = None
-    if models.generator is not None:
+    if config.generator != RENDERER:
         from mothlight.engine.world.render import Renderer  # the audit imports this module, but never the world
 
-        drawn = _Measurer(config, models, Renderer(seed), pairs)
+        drawn = _Measurer(config, models, GenerateStage(Renderer(seed), threads), pairs)
     scored = [
         _scored(config, finding, truth, classifiers.index(finding["classifier"]), fresh, drawn) for finding in findings
     ]
@@ -212,14 +213,14 @@ class Outcomes:
 class _Measurer:
     """Fresh images of prompts through one generator; each prompt is measured once."""
 
-    def __init__(self, config: AuditConfig, models: Models, generator: Generator, pairs: int) -> None:
+    def __init__(self, config: AuditConfig, models: Models, generate: Stage, pairs: int) -> None:
         thresholds = models.gate.manifest.thresholds
         self.upper = thresholds.upper if thresholds else 0.0
         self.pairs = pairs
         self.batch = config.batch
         self.classifiers = [Classifier(bundle) for bundle in models.classifiers]
         self.stages: list[Stage] = [
-            GenerateStage(generator, config.threads or available_threads()),
+            generate,
             ClassifyStage(self.classifiers),
             GateStage(build_gate(models.gate, [label.name for label in config.labels])),
         ]

@@ -10,23 +10,25 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 
 from mothlight.engine.audit.loop import run_audit
 from mothlight.engine.batch import Batch, Stage, batches
-from mothlight.engine.config import AuditConfig
+from mothlight.engine.config import AuditConfig, ServedModel
 from mothlight.engine.device import available_threads
+from mothlight.engine.errors import BundleError
 from mothlight.engine.executor.pipeline import StageStats, run_pipelined
 from mothlight.engine.executor.source import all_batches, missing_chunks
 from mothlight.engine.executor.writer import Writer
 from mothlight.engine.opening import Models
-from mothlight.engine.records import Chunk, Plan
-from mothlight.engine.stages.caption import Captioner
+from mothlight.engine.records import Chunk, Plan, Prompt
+from mothlight.engine.stages.caption import Caption, Captioner, build_captioner
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage, build_gate
 from mothlight.engine.stages.embed import EmbedStage
 from mothlight.engine.stages.encode import EncodeStage, from_jpeg
-from mothlight.engine.stages.generate import DiffusionGenerator, GenerateStage, Generator
+from mothlight.engine.stages.generate import DiffusionGenerator, GenerateStage
 from mothlight.sql import Store
 
 TO_CAPTION = """
@@ -36,7 +38,11 @@ TO_CAPTION = """
     join gate_score using (image_id)
     cross join audit
     where chunk.wave = 0 and gate_score.score >= audit.gate_upper
-        and image.chunk_id not in (select chunk_id from image join caption using (image_id))
+        and image.chunk_id not in (
+            select chunk_id
+            from image
+            where image_id in (from caption select image_id union all from caption_failure select image_id)
+        )
     group by chunk.chunk_id, chunk.prompt_id, chunk.first_index
     order by chunk.prompt_id, chunk.first_index
 """
@@ -46,6 +52,14 @@ PASSED = """
     where chunk_id = $chunk and gate_score.score >= audit.gate_upper
     order by index
 """
+
+
+class PreparedStage(Stage, Protocol):
+    """The first stage: it hears which prompts come next."""
+
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """See `stages.generate.Generator`."""
+        ...
 
 
 class Progress:
@@ -67,9 +81,8 @@ class Session:
         self.store = store
         self.progress = progress
         self.threads = config.threads or available_threads()
-        self.generate = GenerateStage(build_generator(config, models, config.seed), self.threads)
+        self.generate = generate_stage(config, models, config.seed, self.threads)
         self.stages = [self.generate, *judging_stages(config, models)]
-        self.captioner = Captioner(models.captioner)
         self.names = [(bundle.manifest.name, bundle.manifest.labels) for bundle in models.classifiers]
         self.run_id = 0
         self._title, self._found = "", 0
@@ -115,33 +128,37 @@ class Session:
         self.progress.phase(self._title, sum(images for _, images in chunks), self._found)
         start = perf_counter()
         stat = StageStats("caption")
-        waiting: deque[tuple[list[str], Future[list[str]]]] = deque()
+        waiting: deque[tuple[list[str], Future[list[Caption]]]] = deque()
+        if not chunks:
+            return
+        captioner = _captioner(self.config, self.models)  # freed when all is said
         with ThreadPoolExecutor(self.threads) as pool:
             # few chunks at a time: little memory, and little to wait for when told to stop
             for chunk_id, _ in chunks:
                 images = self.store.rows(PASSED, chunk=chunk_id)
-                task = pool.submit(self._captions, [jpeg for _, jpeg in images])
+                task = pool.submit(self._captions, captioner, [jpeg for _, jpeg in images])
                 waiting.append(([image_id for image_id, _ in images], task))
                 if len(waiting) > self.threads:
                     self._keep_captions(*waiting.popleft(), stat)
             while waiting:
                 self._keep_captions(*waiting.popleft(), stat)
-        if chunks:
-            stat.busy = perf_counter() - start
-            self._note(0, [stat], stat.busy)
+        stat.busy = perf_counter() - start
+        self._note(0, [stat], stat.busy)
 
-    def _captions(self, jpegs: Sequence[bytes]) -> list[str]:
+    def _captions(self, captioner: Captioner, jpegs: Sequence[bytes]) -> list[Caption]:
         pixels = np.stack([from_jpeg(jpeg) for jpeg in jpegs])
-        texts = [text for part in _padded(pixels, self.config.batch) for text in self.captioner.caption(part)]
-        return texts[: len(jpegs)]
+        captions = [one for part in _padded(pixels, self.config.batch) for one in captioner.caption(part)]
+        return captions[: len(jpegs)]
 
-    def _keep_captions(self, image_ids: Sequence[str], task: "Future[list[str]]", stat: StageStats) -> None:
-        captions = [{"image_id": key, "text": text} for key, text in zip(image_ids, task.result(), strict=True)]
+    def _keep_captions(self, image_ids: Sequence[str], task: "Future[list[Caption]]", stat: StageStats) -> None:
+        made = list(zip(image_ids, task.result(), strict=True))
         with self.store.transaction():
-            self.store.append("caption", captions)
+            self.store.append("caption", [{"image_id": key, "text": one.text} for key, one in made if not one.refused])
+            refused = [{"image_id": key, "reason": one.refused} for key, one in made if one.refused]
+            self.store.append("caption_failure", refused)
         stat.batches += 1
-        stat.images += len(captions)
-        self.progress.advance(len(captions))
+        stat.images += len(made)
+        self.progress.advance(len(made))
 
     def say(self, phase: str, found: int) -> None:
         """See `audit.loop.Mechanism`."""
@@ -165,13 +182,28 @@ class Session:
         )
 
 
-def build_generator(config: AuditConfig, models: Models, seed: int) -> Generator:
-    """The generator of an audit, under a seed of choice."""
+def generate_stage(config: AuditConfig, models: Models, seed: int, threads: int) -> PreparedStage:
+    """What makes an audit's images, under a seed of choice."""
+    if isinstance(config.generator, ServedModel):
+        from mothlight.engine.stages.served import ServedGenerateStage  # only who is served loads an HTTP client
+
+        return ServedGenerateStage(config.generator, seed)
     if models.generator is None:
         from mothlight.engine.world.render import Renderer  # the audit of a neural generator never loads the world
 
-        return Renderer(seed)
-    return DiffusionGenerator(models.generator, seed=seed, steps=config.steps, load_backend=models.load_backend)
+        return GenerateStage(Renderer(seed), threads)
+    generator = DiffusionGenerator(models.generator, seed=seed, steps=config.steps, load_backend=models.load_backend)
+    return GenerateStage(generator, threads)
+
+
+def _captioner(config: AuditConfig, models: Models) -> Captioner:
+    if models.captioner is not None:
+        return build_captioner(models.captioner, models.load_backend)
+    if isinstance(config.captioner, ServedModel):
+        from mothlight.engine.stages.served import ServedCaptioner  # as above
+
+        return ServedCaptioner(config.captioner)
+    raise BundleError(f"There is no captioner {config.captioner}.")
 
 
 def judging_stages(config: AuditConfig, models: Models) -> list[Stage]:

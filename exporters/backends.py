@@ -14,6 +14,7 @@ from torch import nn
 from mothlight.engine.errors import BundleError
 from mothlight.engine.models.bundle import Bundle
 from mothlight.engine.models.runner import Runner
+from mothlight.exporters.captioners.vision_language import VisionLanguage
 from mothlight.exporters.families import family_of
 
 
@@ -42,6 +43,8 @@ def load_backend(bundle: Bundle) -> Runner:
     backend = bundle.manifest.backend
     if backend is None:
         raise BundleError(f"The bundle {bundle.folder} has no part for a library.")
+    if backend.part == "caption":
+        return VisionLanguage(bundle)
     return _text_encoder(bundle)
 
 

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Bundle, Check, Manifest, Source, TokenizerSpec
-from mothlight.engine.stages.caption import Captioner, until
+from mothlight.engine.stages.caption import GraphCaptioner, until
 from mothlight.exporters.embedder import Preprocessed
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
@@ -29,6 +30,12 @@ def prepare_captioner(source: str, name: str, options: Options) -> Prepared:
         BundleError: its preprocessing differs from the library's.
     """
     found = locate(source, revision=options.revision)
+    library, kind = kind_of(found)
+    family = family_of("captioner", library, kind, source)
+    if family.backend:
+        return family.load()(found, name, options)
+    if options.question is not None:
+        raise UserError(f"{source} is a {kind}, which is not asked anything; leave --question out.")
     loaded = load(found)
     manifest = Manifest(
         role="captioner",
@@ -63,7 +70,7 @@ def verify_captions(loaded: LoadedCaptioner, bundle: Bundle) -> Check:
     Raises:
         BundleError: one does.
     """
-    captioner = Captioner(bundle)
+    captioner = GraphCaptioner(bundle)
     inputs = loaded.preprocess.random_inputs(BATCH, torch.Generator().manual_seed(2))
     with torch.no_grad():
         wanted = loaded.generate(loaded.preprocess(*inputs.values()), captioner.limit - len(captioner.start)).numpy()

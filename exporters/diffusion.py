@@ -143,7 +143,9 @@ class Denoise(nn.Module):
             torch.cat([negative, positive])
             for positive, negative in zip(conditions[:half], conditions[half:], strict=True)
         ]
-        away, towards = self.predict(torch.cat([x, x]), timestep, both, None).chunk(2)
+        predicted = self.predict(torch.cat([x, x]), timestep, both, None)
+        # not `chunk`, for which torch fixes the batch size
+        away, towards = predicted[: x.shape[0]], predicted[x.shape[0] :]
         return away + scale * (towards - away)
 
 

@@ -173,6 +173,15 @@ FAMILIES: tuple[Family, ...] = (
         "captioners.florence_2:load_captioner",
         "florence-community/Florence-2-base",
     ),
+    Family(
+        "captioner",
+        "vision-language models (Qwen-VL class)",
+        "transformers",
+        ("Qwen*VL*ForConditionalGeneration",),
+        "captioners.vision_language:prepare_vision_language",
+        "Qwen/Qwen2.5-VL-3B-Instruct",
+        backend="caption",
+    ),
 )
 
 

@@ -79,7 +79,7 @@ def read_page(store: Store) -> ReportPage:
     settings = json.loads(audit["settings"])
     rows = _named(store, "finding_cards")
     ((images,),) = store.rows("select count(*) from image")
-    ((failed,),) = store.rows("select count(*) from item_failure")
+    ((failed,),) = store.rows("select count(*) from failed_item")
     ((pairs,),) = store.rows("select coalesce(max(pairs), 0) from findings where provenance = 'test waves'")
     return ReportPage(
         name=audit["name"],

@@ -1,16 +1,58 @@
 """Says in words what images show."""
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mothlight.engine.errors import BundleError
 from mothlight.engine.models.bundle import Bundle
-from mothlight.engine.models.runner import OrtRunner
+from mothlight.engine.models.runner import LoadBackend, OrtRunner, Runner, no_backend
 from mothlight.engine.models.tokenizer import BundleTokenizer
 
 
-class Captioner:
-    """A captioner's bundle, decoded greedily: the same images give the same words."""
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What was said of an image, or why nothing was."""
+
+    text: str
+    refused: str = ""
+    """The reason of a captioner that would not answer; empty where it did."""
+
+
+class Captioner(Protocol):
+    """Anything that describes images; the same images give the same words."""
+
+    def caption(self, images: NDArray[np.uint8]) -> list[Caption]:
+        """One answer per image (B, H, W, 3)."""
+        ...
+
+
+def build_captioner(bundle: Bundle, load_backend: LoadBackend = no_backend) -> Captioner:
+    """A captioner's bundle, whichever kind it is.
+
+    Raises:
+        BundleError: the manifest does not say how a caption starts and ends, or the library can't load its part.
+    """
+    if bundle.manifest.backend is not None:
+        return LibraryCaptioner(load_backend(bundle))
+    return GraphCaptioner(bundle)
+
+
+class LibraryCaptioner:
+    """A captioner that a model library runs."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    def caption(self, images: NDArray[np.uint8]) -> list[Caption]:
+        """See `Captioner`."""
+        return [Caption(str(text)) for text in self.runner.infer(images=images)["texts"]]
+
+
+class GraphCaptioner:
+    """A captioner's graphs, decoded greedily."""
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
         """Load the graphs.
@@ -40,9 +82,9 @@ class Captioner:
             ids = np.concatenate([ids, token[:, None].astype(np.int64)], axis=1)
         return ids[:, len(self.start) :]
 
-    def caption(self, images: NDArray[np.uint8]) -> list[str]:
-        """One caption per image (B, H, W, 3)."""
-        return [self.tokenizer.decode(until(row.tolist(), self.end)) for row in self.tokens(images)]
+    def caption(self, images: NDArray[np.uint8]) -> list[Caption]:
+        """See `Captioner`."""
+        return [Caption(self.tokenizer.decode(until(row.tolist(), self.end))) for row in self.tokens(images)]
 
 
 def until(ids: list[int], end: int) -> list[int]:

@@ -24,7 +24,7 @@ select what, key, content from (
     union all
     select 'image', image_id, concat_ws('|', chunk_id, prompt_id, index, md5(jpeg)) from image
     union all
-    select 'item_failure', prompt_id || '/' || index, reason from item_failure
+    select 'failed_item', kind || '/' || prompt_id || '/' || index, reason from failed_item
     union all
     select 'label', label, concat_ws('|', place, plain_prompt_id) from label
     union all

@@ -13,7 +13,7 @@ from mothlight.engine.config import bundle_path
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Bundle, load_bundle
 from mothlight.engine.records import Chunk, Prompt
-from mothlight.engine.stages.caption import Captioner
+from mothlight.engine.stages.caption import GraphCaptioner
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage
 from mothlight.engine.stages.embed import EmbedStage
 from mothlight.engine.stages.encode import EncodeStage, from_jpeg, to_jpeg
@@ -134,11 +134,11 @@ def test_images_of_another_size_are_resized_inside_the_graph(scenes: NDArray[np.
 
 
 def test_captions_speak_the_grammar(scenes: NDArray[np.uint8]) -> None:
-    captions = Captioner(bundle("captioner")).caption(scenes)
+    captions = [caption.text for caption in GraphCaptioner(bundle("captioner")).caption(scenes)]
     assert len(captions) == 4
     assert all("photograph of" in caption for caption in captions)
     assert sum("in the grass" in caption for caption in captions) >= 2
-    assert captions == Captioner(bundle("captioner")).caption(scenes)
+    assert captions == [caption.text for caption in GraphCaptioner(bundle("captioner")).caption(scenes)]
 
 
 def test_jpeg_keeps_colours_at_full_resolution() -> None:
