@@ -192,7 +192,7 @@ def _need_libraries() -> None:
     console.setFormatter(_Elapsed())
     log = logging.getLogger("mothlight.export")
     log.setLevel(logging.INFO)
-    log.handlers = [console]
+    log.handlers, log.propagate = [console], False
 
 
 class _Elapsed(logging.Formatter):

@@ -1,0 +1,206 @@
+"""Where models come from: folders, files, a hub; and what is refused, each with one sentence and its exit code."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from mothlight.engine.errors import UserError
+from mothlight.engine.models.bundle import load_bundle
+from mothlight.exporters.export import export
+from mothlight.exporters.options import Options
+from mothlight.exporters.source import locate
+from tests.exporters import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries warn of their own deprecations
+MOTHLIGHT = str(Path(sys.executable).with_name("mothlight"))
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+ID = "someone/small-vit"
+
+
+class Hub(ThreadingHTTPServer):
+    """As much of the Hugging Face hub as one repository needs."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder = folder
+        self.fetched: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = unquote(self.path.partition("?")[0])
+        files = sorted(one for one in self.server.folder.rglob("*") if one.is_file())
+        if path in (f"/api/models/{ID}/revision/main", f"/api/models/{ID}/revision/{COMMIT}"):
+            siblings = [
+                {"rfilename": one.relative_to(self.server.folder).as_posix(), "size": one.stat().st_size}
+                for one in files
+            ]
+            self.answer(json.dumps({"id": ID, "modelId": ID, "sha": COMMIT, "siblings": siblings}).encode())
+        elif path.startswith(f"/{ID}/resolve/{COMMIT}/"):
+            file = self.server.folder / path.partition(f"/resolve/{COMMIT}/")[2]
+            if self.command == "GET":
+                self.server.fetched.append(file.name)
+            self.answer(file.read_bytes())
+        elif path.startswith(f"/api/models/{ID}/tree/{COMMIT}"):
+            entries = [
+                {
+                    "type": "file",
+                    "path": one.relative_to(self.server.folder).as_posix(),
+                    "size": one.stat().st_size,
+                    "oid": "0" * 40,
+                }
+                for one in files
+            ]
+            self.answer(json.dumps(entries).encode())
+        else:
+            self.send_error(404)
+
+    def answer(self, raw: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(raw)))
+        self.send_header("ETag", f'"{hashlib.sha1(raw).hexdigest()}"')  # noqa: S324  # a hub's tag, no secret
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(raw)
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  # the base class's name
+        pass
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    folder = tiny.transformers_classifier(tmp_path_factory.mktemp("hub") / "repository")
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04 a pickle beside the safetensors")
+    (folder / "model.fp16.safetensors").write_bytes(b"a second copy")
+    one = Hub(folder)
+    thread = threading.Thread(target=one.serve_forever, args=(0.02,))
+    thread.start()
+    yield one
+    one.shutdown()
+    thread.join()
+    one.server_close()
+
+
+def mothlight(*words: str, home: Path, hub: str = "http://127.0.0.1:9", offline: bool = False) -> tuple[int, str]:
+    """Exit code and words of a command, with a hub of its own; a warning may precede the sentence."""
+    surroundings = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": hub, "HF_HUB_DISABLE_XET": "1"}
+    surroundings |= {"HF_HUB_OFFLINE": "1" if offline else "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    answer = subprocess.run([MOTHLIGHT, *words], check=False, capture_output=True, text=True, env=surroundings)
+    return answer.returncode, answer.stdout + answer.stderr
+
+
+def test_a_hub_id_is_fetched_pinned_and_then_there_without_a_network(hub: Hub, tmp_path: Path) -> None:
+    home, out = tmp_path / "home", tmp_path / "out"
+    code, words = mothlight("export", "classifier", ID, "--out", str(out), "--dry-run", home=home, hub=hub.url)
+    assert code == 0, words
+    assert f"pinned to --revision {COMMIT}" in words
+    assert "to fetch" in words
+    assert "family: any image classifier of transformers" in words
+    assert not {"model.safetensors", "pytorch_model.bin"} & set(hub.fetched)
+    code, words = mothlight("export", "classifier", ID, "--out", str(out), home=home, hub=hub.url)
+    assert code == 0, words
+    assert {"model.safetensors"} <= set(hub.fetched)
+    assert not {"pytorch_model.bin", "model.fp16.safetensors"} & set(hub.fetched)
+    source = load_bundle(out).manifest.source
+    assert (source.origin, source.revision) == (ID, COMMIT)
+    before = len(hub.fetched)
+    code, words = mothlight("models", "verify", str(out), home=home, offline=True)
+    assert code == 0, words
+    assert "comparisons in relative" in words
+    assert len(hub.fetched) == before
+    arguments = ("export", "classifier", "someone/else", "--out", str(out), "--replace")
+    code, words = mothlight(*arguments, home=home, offline=True)
+    assert (code, words.count("\n")) == (2, 1)
+    assert "is not in the cache" in words
+
+
+def test_what_the_hub_has_not_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
+    arguments = ("export", "classifier", "someone/else", "--out", str(tmp_path / "out"))
+    code, words = mothlight(*arguments, home=tmp_path, hub=hub.url)
+    assert (code, words.count("\n")) == (2, 1)
+    assert words.startswith("mothlight: The hub does not give someone/else at main: ")
+    assert "404" in words
+
+
+def folder_with(folder: Path, **files: object) -> Path:
+    folder.mkdir()
+    for name, content in files.items():
+        path = folder / name.replace("__", ".")
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return folder
+
+
+@pytest.mark.parametrize("role", ["generator", "classifier", "gate", "embedder", "captioner"])
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"config__json": {"architectures": ["X"]}, "pytorch_model__bin": b"\x80"}, "has its weights only as a pickle"),
+        ({"config__json": {"auto_map": {"AutoModel": "own.Model"}}, "model__safetensors": b""}, "no remote code"),
+        ({"model_index__json": {"_class_name": ["own", "Pipeline"]}, "a__safetensors": b""}, "no remote code"),
+        ({"config__json": b"{", "model__safetensors": b""}, "config.json is no JSON"),
+        ({"notes__txt": b"nothing"}, "no library that mothlight knows saved it"),
+        ({"config__json": {"architectures": ["LlamaForCausalLM"]}, "model__safetensors": b""}, "can't export as a"),
+    ],
+    ids=["pickle", "remote code", "own pipeline", "broken json", "no model", "another kind"],
+)
+def test_what_is_refused_is_one_sentence(role: str, files: dict[str, object], sentence: str, tmp_path: Path) -> None:
+    source = folder_with(tmp_path / "source", **files)
+    with pytest.raises(UserError, match=sentence) as caught:
+        export(role, str(source), tmp_path / "out", Options())
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("weights.bin", "pickled weights, which can run code"),
+        ("weights.ckpt", "pickled weights"),
+        ("weights.zip", "is none of .safetensors"),
+        ("nothing", "no file or folder nothing, and it is no hub id"),
+    ],
+)
+def test_a_file_that_is_no_model_is_one_sentence(
+    name: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for there in ("weights.bin", "weights.ckpt", "weights.zip"):
+        (tmp_path / there).write_bytes(b"\x80\x04.")
+    with pytest.raises(UserError, match=sentence):
+        locate(name)
+
+
+def test_a_folder_has_no_revisions(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no revisions"):
+        locate(str(tmp_path), revision=COMMIT)
+
+
+def test_a_safetensors_file_needs_its_architecture(tmp_path: Path) -> None:
+    file = tiny.torchvision_classifier(tmp_path / "source")
+    code, words = mothlight("export", "classifier", str(file), "--out", str(tmp_path / "out"), home=tmp_path)
+    assert (code, "add --architecture timm/NAME" in words) == (2, True)
+    wrong = ("--architecture", "torchvision/resnet18")
+    code, words = mothlight("export", "classifier", str(file), "--out", str(tmp_path / "out"), *wrong, home=tmp_path)
+    assert (code, "does not fit torchvision's resnet18" in words, words.count("\n")) == (2, True, 1)
