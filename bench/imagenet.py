@@ -210,11 +210,12 @@ def words_of(word: str) -> str:
 
 
 def hypernym(synsets: dict[str, Synset], offset: str) -> str:
-    """The nearest word of `BASIC` above a class, breadth first; else its parent."""
+    """The nearest word of `BASIC` above a class that its own name does not say yet, breadth first; else its parent."""
+    said = {part.lower() for word in synsets[offset].words[:1] for part in word.split("_")}
     level = list(synsets[offset].parents)
     while level:
         for one in level:
-            if found := next((word for word in synsets[one].words if word in BASIC), None):
+            if found := next((word for word in synsets[one].words if word in BASIC - said), None):
                 return words_of(found)
         level = [parent for one in level for parent in synsets[one].parents]
     return words_of(synsets[synsets[offset].parents[0]].words[0])

@@ -153,6 +153,32 @@ def export_captioner(
     _export("captioner", source, out, options, dry_run=dry_run, replace=replace)
 
 
+@export_app.command("all")
+def export_all(
+    settings: Annotated[Path, typer.Argument(help="An audit's settings, with a [[bundle]] table for each bundle.")],
+    *,
+    dry_run: DryRun = False,
+    replace: Replace = False,
+) -> None:
+    """Make every bundle that an audit's settings describe and that is not there yet."""
+    _need_libraries()
+    from mothlight.engine.config import load_config
+    from mothlight.exporters.export import options_from
+
+    config = load_config(settings)
+    if not config.bundle:
+        raise UserError(f"{settings} has no [[bundle]] table that says how a bundle is made.")
+    todo = [(one, options_from(one.options, f"{settings}: the bundle {one.path}")) for one in config.bundle]
+    for one, options in todo:
+        out = settings.parent / one.path
+        if out.exists() and not (replace or dry_run):
+            typer.echo(f"{out}: is there already", err=True)
+            continue
+        beside = settings.parent / one.source
+        source = str(beside) if beside.exists() else one.source
+        _export(one.role, source, out, options, dry_run=dry_run, replace=replace)
+
+
 @models_app.command("verify")
 def verify(
     bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],

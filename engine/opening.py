@@ -48,7 +48,9 @@ def load_models(config: AuditConfig, folder: Path, load_backend: LoadBackend = n
     def load(setting: str, name: str, role: Role) -> Bundle:
         path = bundle_path(name, folder)
         if not path.is_dir():
-            raise UserError(f"There is no bundle at {path} (`{setting}`); make it with `mothlight export {role}`.")
+            known = name in {bundle.path for bundle in config.bundle}
+            how = "mothlight export all` on these settings" if known else f"mothlight export {role}`"
+            raise UserError(f"There is no bundle at {path} (`{setting}`); make it with `{how}.")
         return load_bundle(path, role)
 
     models = Models(

@@ -2,10 +2,11 @@
 
 import json
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Bundle, Check, load_bundle
@@ -67,6 +68,24 @@ def export(role: str, source: str, out: Path, options: Options, *, overwrite: bo
     if out.exists() and not overwrite:
         raise_exists(out)
     return export_bundle(out, prepare(role, source, out.name, options), replace=overwrite)
+
+
+def options_from(told: Mapping[str, Any], where: str) -> Options:
+    """The options that settings hold by name.
+
+    Raises:
+        UserError: there is none of that name, or the value is of another kind.
+    """
+    known = {field.name: field for field in fields(Options)}
+    for name, value in told.items():
+        if name not in known:
+            raise UserError(f"{where} has no option `{name}`; there are {', '.join(known)}.")
+        kinds = {"steps": list, "order": int, "size": int, "gate": bool}
+        numbers = ("guidance", "lora_scale", "lower", "upper")
+        kind: Any = (int, float) if name in numbers else kinds.get(name, str)
+        if not isinstance(value, kind):
+            raise UserError(f"{where}: `{name}` can't be {value!r}.")
+    return Options(**{**told, **({"steps": tuple(told["steps"])} if "steps" in told else {})})
 
 
 def verify(folder: Path, source: str | None) -> tuple[Bundle, list[Check]]:

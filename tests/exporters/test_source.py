@@ -1,15 +1,8 @@
 """Where models come from: folders, files, a hub; and what is refused, each with one sentence and its exit code."""
 
-import hashlib
 import json
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 
@@ -19,73 +12,10 @@ from mothlight.exporters.export import export
 from mothlight.exporters.options import Options
 from mothlight.exporters.source import locate
 from tests.exporters import tiny
+from tests.exporters.hub import COMMIT, Hub, mothlight, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries warn of their own deprecations
-MOTHLIGHT = str(Path(sys.executable).with_name("mothlight"))
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ID = "someone/small-vit"
-
-
-class Hub(ThreadingHTTPServer):
-    """As much of the Hugging Face hub as one repository needs."""
-
-    daemon_threads = True
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.folder = folder
-        self.fetched: list[str] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Hub
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = unquote(self.path.partition("?")[0])
-        files = sorted(one for one in self.server.folder.rglob("*") if one.is_file())
-        if path in (f"/api/models/{ID}/revision/main", f"/api/models/{ID}/revision/{COMMIT}"):
-            siblings = [
-                {"rfilename": one.relative_to(self.server.folder).as_posix(), "size": one.stat().st_size}
-                for one in files
-            ]
-            self.answer(json.dumps({"id": ID, "modelId": ID, "sha": COMMIT, "siblings": siblings}).encode())
-        elif path.startswith(f"/{ID}/resolve/{COMMIT}/"):
-            file = self.server.folder / path.partition(f"/resolve/{COMMIT}/")[2]
-            if self.command == "GET":
-                self.server.fetched.append(file.name)
-            self.answer(file.read_bytes())
-        elif path.startswith(f"/api/models/{ID}/tree/{COMMIT}"):
-            entries = [
-                {
-                    "type": "file",
-                    "path": one.relative_to(self.server.folder).as_posix(),
-                    "size": one.stat().st_size,
-                    "oid": "0" * 40,
-                }
-                for one in files
-            ]
-            self.answer(json.dumps(entries).encode())
-        else:
-            self.send_error(404)
-
-    def answer(self, raw: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(raw)))
-        self.send_header("ETag", f'"{hashlib.sha1(raw).hexdigest()}"')  # noqa: S324  # a hub's tag, no secret
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(raw)
-
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  # the base class's name
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -93,21 +23,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     folder = tiny.transformers_classifier(tmp_path_factory.mktemp("hub") / "repository")
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04 a pickle beside the safetensors")
     (folder / "model.fp16.safetensors").write_bytes(b"a second copy")
-    one = Hub(folder)
-    thread = threading.Thread(target=one.serve_forever, args=(0.02,))
-    thread.start()
-    yield one
-    one.shutdown()
-    thread.join()
-    one.server_close()
-
-
-def mothlight(*words: str, home: Path, hub: str = "http://127.0.0.1:9", offline: bool = False) -> tuple[int, str]:
-    """Exit code and words of a command, with a hub of its own; a warning may precede the sentence."""
-    surroundings = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": hub, "HF_HUB_DISABLE_XET": "1"}
-    surroundings |= {"HF_HUB_OFFLINE": "1" if offline else "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    answer = subprocess.run([MOTHLIGHT, *words], check=False, capture_output=True, text=True, env=surroundings)
-    return answer.returncode, answer.stdout + answer.stderr
+    with serving({ID: folder}) as one:
+        yield one
 
 
 def test_a_hub_id_is_fetched_pinned_and_then_there_without_a_network(hub: Hub, tmp_path: Path) -> None:

@@ -654,3 +654,17 @@ def qwen_vl(folder: Path) -> Path:
     )
     processor.save_pretrained(folder)
     return folder
+
+
+def tiny_autoencoder(folder: Path) -> Path:
+    """A TAESD: one pixel of latent to two of the image."""
+    seeded(
+        lambda: diffusers.AutoencoderTiny(
+            encoder_block_out_channels=(8, 8),
+            decoder_block_out_channels=(8, 8),
+            num_encoder_blocks=(1, 1),
+            num_decoder_blocks=(1, 1),
+            latent_channels=4,
+        )
+    ).save_pretrained(folder)
+    return folder
