@@ -99,11 +99,11 @@ class Diffusion(Convention):
         """Latents in the layout that the pipeline's own call takes."""
         return latents
 
-    def call_options(self, steps: int, guidance: float | None, negative: Sequence[str]) -> dict[str, Any]:
-        """What the pipeline's own call must be told to do the same."""
+    def call_options(self, steps: int, guidance: float | None, negative: Sequence[str] | None) -> dict[str, Any]:
+        """What the pipeline's own call must be told to do the same; without negative prompts it takes zeros."""
         del steps
         options: dict[str, Any] = {"guidance_scale": 0.0 if guidance is None else guidance}
-        if self.guidance_kind(guidance) == "classifier-free" and not self.zeros_when_negative_is_empty():
+        if self.guidance_kind(guidance) == "classifier-free" and negative is not None:
             options["negative_prompt"] = list(negative)
         return {**options, "height": self.size, "width": self.size}
 

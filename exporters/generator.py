@@ -157,6 +157,10 @@ def fuse_lora(pipeline: Any, source: str, scale: float) -> None:
         pipeline.fuse_lora(lora_scale=scale)
     except (ValueError, RuntimeError, KeyError, OSError, ImportError) as error:
         raise UserError(f"The LoRA {source} does not fit {type(pipeline).__name__}: {reason(error)}") from error
+    if not pipeline.get_list_adapters():
+        raise UserError(
+            f"The LoRA {source} does not fit {type(pipeline).__name__}: none of its weights has a layer there."
+        )
     pipeline.unload_lora_weights()
 
 
@@ -234,6 +238,7 @@ def verify_pipeline(diffusion: Diffusion, scheduler: Any, bundle: Bundle, table:
     pipeline.scheduler = type(scheduler).from_config(scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     indices = (0, 7, 3)
+    negative = None if manifest.negative_prompt is None else [manifest.negative_prompt] * len(indices)
     worst = float("inf")
     for text in SENTENCES[:2]:
         prompt = Prompt("label", text)
@@ -247,7 +252,7 @@ def verify_pipeline(diffusion: Diffusion, scheduler: Any, bundle: Bundle, table:
                 latents=diffusion.call_latents(fresh(0)),
                 num_inference_steps=steps,
                 output_type="np",
-                **diffusion.call_options(steps, manifest.guidance, [manifest.negative_prompt or ""] * len(indices)),
+                **diffusion.call_options(steps, manifest.guidance, negative),
             ).images
         require_sound(f"{manifest.name}: the library's image", (wanted * 255).round().astype(np.uint8))
         error = (np.round(wanted * 255) - ours.images(prompt, indices)).reshape(len(indices), -1)

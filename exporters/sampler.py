@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.sampler import SamplerRow, SamplerTable
+from mothlight.exporters.libraries import reason
 
 PROBE = 4096
 FIT = 1e-4
@@ -91,6 +92,10 @@ def sampler_table(scheduler: Any, steps: int, convention: Convention | None = No
             raise UserError(f"{library} with `{option}` is not linear and can't become a sampler table.")
     if not 1 <= steps <= int(scheduler.config.get("num_train_timesteps", 1000)):
         raise UserError(f"{library} can't take {steps} steps.")
+    try:
+        how.start(type(scheduler).from_config(scheduler.config), steps)
+    except (ValueError, IndexError, AttributeError) as error:
+        raise UserError(f"{library} can't take {steps} steps in this pipeline: {reason(error)}") from error
     small, large = (_fit(scheduler, steps, how, amplitude, seed) for seed, amplitude in ((1, 1.0), (2, 30.0)))
     for step, (one, other) in enumerate(zip(small, large, strict=True), start=1):
         a, b = one.coefficients(), other.coefficients()

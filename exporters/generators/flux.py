@@ -141,6 +141,6 @@ class Flux(Diffusion):
         """Packed."""
         return pack(latents, latents.shape[-1] // 2)
 
-    def call_options(self, steps: int, guidance: float | None, negative: Sequence[str]) -> dict[str, Any]:
+    def call_options(self, steps: int, guidance: float | None, negative: Sequence[str] | None) -> dict[str, Any]:
         """See `Diffusion.call_options`."""
         return {**super().call_options(steps, guidance, negative), "max_sequence_length": self._t5_tokens()}

@@ -133,11 +133,7 @@ class Flux2Klein(Diffusion):
         """See `Decode`."""
         return Decode(self.pipeline.vae)
 
-    def zeros_when_negative_is_empty(self) -> bool:
-        """Never; and the pipeline takes no negative prompt but the empty one."""
-        return False
-
-    def call_options(self, steps: int, guidance: float | None, negative: Sequence[str]) -> dict[str, Any]:
+    def call_options(self, steps: int, guidance: float | None, negative: Sequence[str] | None) -> dict[str, Any]:
         """See `Diffusion.call_options`."""
         options = super().call_options(steps, guidance, negative)
         options.pop("negative_prompt", None)

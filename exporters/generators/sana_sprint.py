@@ -124,7 +124,7 @@ class SanaSprint(Diffusion):
         sigma = self._sigma_data()
         return Decode(self.pipeline.vae, lambda latent: latent / sigma)
 
-    def call_options(self, steps: int, guidance: float | None, negative: Sequence[str]) -> dict[str, Any]:
+    def call_options(self, steps: int, guidance: float | None, negative: Sequence[str] | None) -> dict[str, Any]:
         """See `Diffusion.call_options`."""
         options = {
             **super().call_options(steps, guidance, negative),

@@ -668,3 +668,19 @@ def tiny_autoencoder(folder: Path) -> Path:
         )
     ).save_pretrained(folder)
     return folder
+
+
+def lora(file: Path, pipeline: Path) -> Path:
+    """A LoRA of rank 2 for each attention of a pipeline's UNet, as peft names its weights."""
+    from safetensors.torch import save_file
+
+    model = diffusers.UNet2DConditionModel.from_pretrained(pipeline / "unet")
+    generator = torch.Generator().manual_seed(3)
+    tensors = {}
+    for name, module in model.named_modules():
+        if name.endswith(("to_q", "to_v")):
+            rows, columns = module.weight.shape
+            tensors[f"unet.{name}.lora_A.weight"] = torch.randn(2, columns, generator=generator)
+            tensors[f"unet.{name}.lora_B.weight"] = torch.randn(rows, 2, generator=generator)
+    save_file(tensors, file)
+    return file
