@@ -105,7 +105,7 @@ FAMILIES: tuple[Family, ...] = (
         "classifier",
         "any image classifier of transformers",
         "transformers",
-        ("*ForImageClassification", "*ForImageClassificationWithTeacher"),
+        ("*ForImageClassification",),
         "classifiers.transformers_model:load_classifier",
         "google/vit-base-patch16-224",
     ),

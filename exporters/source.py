@@ -135,7 +135,7 @@ def _on_hub(given: str, revision: str | None, fetch: Fetch) -> Located:
             commit = str(info.sha)
             files = _wanted([(one.rfilename, one.size or 0) for one in info.siblings or []])
             _refuse_pickles(given, [one.rfilename for one in info.siblings or []], [name for name, _ in files])
-    wanted = list(WANTED) if fetch == "all" else ["*.json"]
+    wanted = [name for name, _ in files] or list(WANTED) if fetch == "all" else ["*.json"]
     try:
         folder = Path(snapshot_download(given, revision=commit, allow_patterns=wanted, ignore_patterns=list(VARIANTS)))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
@@ -158,10 +158,14 @@ def _on_hub(given: str, revision: str | None, fetch: Fetch) -> Located:
 
 
 def _wanted(files: list[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    """What is fetched; a pipeline's weights lie in folders, and a file beside its index is all of them again."""
+    pipeline = any(name == "model_index.json" for name, _ in files)
     return tuple(
         (name, size)
         for name, size in sorted(files)
-        if any(fnmatch(name, pattern) for pattern in WANTED) and not any(fnmatch(name, pattern) for pattern in VARIANTS)
+        if any(fnmatch(name, pattern) for pattern in WANTED)
+        and not any(fnmatch(name, pattern) for pattern in VARIANTS)
+        and not (pipeline and "/" not in name and name.endswith(".safetensors"))
     )
 
 

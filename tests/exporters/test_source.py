@@ -1,6 +1,9 @@
 """Where models come from: folders, files, a hub; and what is refused, each with one sentence and its exit code."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,3 +124,25 @@ def test_a_safetensors_file_needs_its_architecture(tmp_path: Path) -> None:
     wrong = ("--architecture", "torchvision/resnet18")
     code, words = mothlight("export", "classifier", str(file), "--out", str(tmp_path / "out"), *wrong, home=tmp_path)
     assert (code, "does not fit torchvision's resnet18" in words, words.count("\n")) == (2, True, 1)
+
+
+def test_the_weights_of_a_pipeline_are_fetched_once(tmp_path: Path) -> None:
+    """Many pipelines lie on the hub three times: in folders, in half precision, and as one file."""
+    folder = tmp_path / "pipeline"
+    for name in ("unet/a.safetensors", "unet/a.fp16.safetensors", "all.safetensors", "unet/config.json", "notes.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    (folder / "model_index.json").write_text('{"_class_name": "X"}')
+    with serving({ID: folder}) as hub:
+        surroundings = {
+            **os.environ,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_ENDPOINT": hub.url,
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        code = "import sys; from mothlight.exporters.source import locate; print(locate(sys.argv[1]).files)"
+        answer = subprocess.run(
+            [sys.executable, "-P", "-c", code, ID], check=True, capture_output=True, text=True, env=surroundings
+        )
+    assert "unet/a.safetensors" in answer.stdout
+    assert set(hub.fetched) == {"a.safetensors", "config.json", "model_index.json"}

@@ -684,3 +684,65 @@ def lora(file: Path, pipeline: Path) -> Path:
             tensors[f"unet.{name}.lora_B.weight"] = torch.randn(rows, 2, generator=generator)
     save_file(tensors, file)
     return file
+
+
+def convnext(folder: Path) -> Path:
+    """A ConvNeXt of transformers, whose processor resizes to more and crops."""
+    config = transformers.ConvNextConfig(
+        hidden_sizes=[8, 16], depths=[1, 1], num_stages=2, id2label=dict(enumerate(LABELS)), image_size=32
+    )
+    seeded(lambda: transformers.ConvNextForImageClassification(config)).save_pretrained(folder)
+    transformers.ConvNextImageProcessor(size={"shortest_edge": 32}, crop_pct=0.875).save_pretrained(folder)
+    return folder
+
+
+def clip(folder: Path) -> Path:
+    """A CLIP of transformers."""
+    tokenizer = clip_tokenizer()
+    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.CLIPConfig(
+        text_config={
+            **text,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 16,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={**text, "image_size": 32, "patch_size": 8},
+        projection_dim=16,
+    )
+    seeded(lambda: transformers.CLIPModel(config)).save_pretrained(folder)
+    transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        folder
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def dino_with_registers(folder: Path) -> Path:
+    """A DINOv2 with registers."""
+    config = transformers.Dinov2WithRegistersConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14, num_register_tokens=2
+    )
+    seeded(lambda: transformers.Dinov2WithRegistersModel(config)).save_pretrained(folder)
+    transformers.BitImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 28, "width": 28}, do_center_crop=True
+    ).save_pretrained(folder)
+    return folder
+
+
+def dino_3(folder: Path) -> Path:
+    """A DINOv3."""
+    config = transformers.DINOv3ViTConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=16,
+        num_register_tokens=2,
+    )
+    seeded(lambda: transformers.DINOv3ViTModel(config)).save_pretrained(folder)
+    transformers.DINOv3ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
