@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mothlight.engine.config import RENDERER, AuditConfig, ServedModel, bundle_path
 from mothlight.engine.errors import CorruptError, UserError
-from mothlight.engine.models.bundle import Bundle, Role, load_bundle
+from mothlight.engine.models.bundle import Bundle, Role, Source, load_bundle
 from mothlight.engine.models.runner import LoadBackend, no_backend
 from mothlight.engine.records import identify
 from mothlight.sql import Store, open_audit
@@ -154,6 +154,12 @@ def _introduce(store: Store, config: AuditConfig, models: Models, folder: Path) 
         store.append("accepted_label", [{"label": label, "accepted": name} for label, name in sorted(accepted)])
 
 
+def _source(source: Source) -> str:
+    """Library, its version, the model's name there, and where it came from."""
+    commit = f" at {source.revision[:12]}" if source.revision else ""
+    return f"{source.library} {source.version}, {source.model}" + (f", from {source.origin}{commit}" if commit else "")
+
+
 def _model_rows(config: AuditConfig, models: Models) -> Iterator[dict[str, object]]:
     for role, served in (("generator", config.generator), ("captioner", config.captioner)):
         if isinstance(served, ServedModel):
@@ -168,7 +174,7 @@ def _model_rows(config: AuditConfig, models: Models) -> Iterator[dict[str, objec
             "content_key": manifest.content_key,
             "role": manifest.role,
             "name": manifest.name,
-            "source": f"{manifest.source.library} {manifest.source.version}, {manifest.source.model}",
+            "source": _source(manifest.source),
             "worst_difference": max((check.difference for check in relative), default=None),
             "tolerance": max((check.tolerance for check in relative), default=None),
         }

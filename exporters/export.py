@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from mothlight.engine.errors import UserError
+from mothlight.engine.errors import BundleError, UserError
 from mothlight.engine.models.bundle import Bundle, Check, load_bundle
 from mothlight.exporters.captioner import prepare_captioner
 from mothlight.exporters.classifier import hub_name, prepare_classifier
@@ -67,7 +67,10 @@ def export(role: str, source: str, out: Path, options: Options, *, overwrite: bo
     """
     if out.exists() and not overwrite:
         raise_exists(out)
-    return export_bundle(out, prepare(role, source, out.name, options), replace=overwrite)
+    try:
+        return export_bundle(out, prepare(role, source, out.name, options), replace=overwrite)
+    except BundleError as error:
+        raise BundleError(f"{source} as a {role}: {error} Nothing was written.") from error
 
 
 def options_from(told: Mapping[str, Any], where: str) -> Options:

@@ -118,7 +118,7 @@ def load_pipeline(found: Located, options: Options) -> Any:
         pipeline: Any = kind.from_pretrained(
             found.folder, local_files_only=True, dtype=torch.float32, use_safetensors=True, **more
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
         raise UserError(f"{found.given} can't be loaded: {reason(error)}") from error
     if options.lora is not None:
         fuse_lora(pipeline, options.lora, options.lora_scale)

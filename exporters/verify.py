@@ -92,6 +92,6 @@ def require(check: Check) -> Check:
     if bad:
         raise BundleError(
             f"{check.graph}: {check.output} at batch {check.batch} is {check.difference:.3g} ({check.unit}) away from "
-            f"the library's, and {check.tolerance:.3g} is the bound."
+            f"the library's, and {check.tolerance:.3g} is the bound: try another release of the library or of torch."
         )
     return check

@@ -64,5 +64,5 @@ def load_transformers(found: Located, auto: str, processor: str = "AutoImageProc
             found.folder, use_safetensors=True, dtype=torch.float32, attn_implementation="eager", **safe
         )
         return model, getattr(transformers, processor).from_pretrained(found.folder, **safe)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
         raise UserError(f"{found.given} can't be loaded by transformers: {reason(error)}") from error
