@@ -175,6 +175,14 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "captioner",
+        "vision encoder-decoders (ViT and GPT-2)",
+        "transformers",
+        ("VisionEncoderDecoderModel",),
+        "captioners.vision_encoder_decoder:load_captioner",
+        "nlpconnect/vit-gpt2-image-captioning",
+    ),
+    Family(
+        "captioner",
         "vision-language models (Qwen-VL class)",
         "transformers",
         ("Qwen*VL*ForConditionalGeneration",),

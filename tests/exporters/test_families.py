@@ -76,6 +76,7 @@ SMALL: dict[str, tuple[Small, ...]] = {
     "captioners.blip:load_captioner": (Small(tiny.blip),),
     "captioners.git:load_captioner": (Small(tiny.git),),
     "captioners.florence_2:load_captioner": (Small(tiny.florence_2),),
+    "captioners.vision_encoder_decoder:load_captioner": (Small(tiny.vit_gpt_2),),
     "captioners.vision_language:prepare_vision_language": (Small(tiny.qwen_vl),),
 }
 """By a family's loader. A latent consistency model goes through test_generator.py."""

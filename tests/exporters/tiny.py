@@ -11,13 +11,13 @@ from typing import Any
 
 import timm
 import torch
-import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from mothlight.exporters.tokenizers import SENTENCES
 
 diffusers: Any = import_module("diffusers")
-"""Its types leave out what it loads lazily."""
+transformers: Any = import_module("transformers")
+"""Their types leave out what is loaded lazily."""
 WORDS = [*SENTENCES, "goldfish car apple cat dog on grass at night in snow, a photo of an object. it is raining."]
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -745,4 +745,34 @@ def dino_3(folder: Path) -> Path:
     )
     seeded(lambda: transformers.DINOv3ViTModel(config)).save_pretrained(folder)
     transformers.DINOv3ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def vit_gpt_2(folder: Path) -> Path:
+    """A ViT and a GPT-2 of another width."""
+    tokenizer = byte_pairs(["<|endoftext|>"], 400)
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+    )
+    encoder = transformers.ViTConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8
+    )
+    decoder = transformers.GPT2Config(
+        vocab_size=len(fast),
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_positions=12,
+        bos_token_id=0,
+        eos_token_id=0,
+        is_decoder=True,
+        add_cross_attention=True,
+    )
+    config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    config.decoder_start_token_id, config.eos_token_id, config.pad_token_id = 0, 0, 0
+    model = seeded(lambda: transformers.VisionEncoderDecoderModel(config))
+    model.generation_config.decoder_start_token_id = model.generation_config.eos_token_id = 0
+    model.save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    fast.save_pretrained(folder)
     return folder
