@@ -22,16 +22,17 @@ class TorchRunner:
     """A torch module behind `infer`."""
 
     def __init__(self, module: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
-        self.module = module.eval()
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.module = module.eval().to(self.device)
         self.inputs = inputs
         self.outputs = outputs
 
     def infer(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Outputs by name."""
         with torch.inference_mode():
-            given = self.module(*(torch.from_numpy(inputs[name]) for name in self.inputs))
+            given = self.module(*(torch.from_numpy(inputs[name]).to(self.device) for name in self.inputs))
         values = given if isinstance(given, tuple) else (given,)
-        return {name: value.float().numpy() for name, value in zip(self.outputs, values, strict=True)}
+        return {name: value.float().cpu().numpy() for name, value in zip(self.outputs, values, strict=True)}
 
 
 def load_backend(bundle: Bundle) -> Runner:

@@ -169,7 +169,15 @@ def save_text_encoders(diffusion: Diffusion, folder: Path) -> None:
     for part in diffusion.text_parts:
         encoder = getattr(diffusion.pipeline, part)
         if encoder is not None:
-            encoder.save_pretrained(folder / part, safe_serialization=True)
+            # lossless: `round_to_half` was here before
+            half = {
+                name: tensor.half() if _fits_half(tensor) else tensor for name, tensor in encoder.state_dict().items()
+            }
+            encoder.save_pretrained(folder / part, state_dict=half)
+
+
+def _fits_half(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.float32 and torch.equal(tensor.half().float(), tensor)
 
 
 def generator_graphs(diffusion: Diffusion, table: SamplerTable, guidance: float | None) -> list[Graph]:
