@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Bundle, Check, Manifest, Source, TokenizerSpec
+from mothlight.engine.models.bundle import Bundle, Check, Manifest, TokenizerSpec
 from mothlight.engine.stages.caption import GraphCaptioner, until
 from mothlight.exporters.embedder import Preprocessed
 from mothlight.exporters.families import family_of, kind_of
@@ -13,7 +13,7 @@ from mothlight.exporters.images import LoadedCaptioner
 from mothlight.exporters.options import Options
 from mothlight.exporters.preprocess import DYNAMIC, SHARED
 from mothlight.exporters.publish import Prepared
-from mothlight.exporters.source import Located, locate
+from mothlight.exporters.source import Located, locate, stated
 from mothlight.exporters.tokenizers import decoder_tokenizer
 from mothlight.exporters.verify import require
 
@@ -47,14 +47,7 @@ def prepare_captioner(source: str, name: str, options: Options) -> Prepared:
         end_id=loaded.end_id,
         max_tokens=loaded.max_tokens,
         checks=(loaded.preprocess.check(loaded.transform),),
-        source=Source(
-            library=loaded.library,
-            version=loaded.version,
-            model=loaded.architecture,
-            origin=found.origin,
-            revision=found.revision,
-            options=options.changed(),
-        ),
+        source=stated(found, loaded.library, loaded.version, loaded.architecture, options),
     )
     files = {"tokenizer.json": decoder_tokenizer(loaded.tokenizer)}
 

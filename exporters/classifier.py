@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Manifest, Source, Thresholds
+from mothlight.engine.models.bundle import Manifest, Thresholds
 from mothlight.exporters.classifiers.onnx_file import prepare_onnx_file
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
@@ -14,7 +14,7 @@ from mothlight.exporters.images import LoadedClassifier, labels_of
 from mothlight.exporters.options import Options
 from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
 from mothlight.exporters.publish import Prepared
-from mothlight.exporters.source import Located, locate
+from mothlight.exporters.source import Located, locate, stated
 
 TOP_K = 5
 TOLERANCE = 1e-4
@@ -60,14 +60,7 @@ def prepare_classifier(source: str, name: str, options: Options) -> Prepared:
         resize=loaded.preprocess.resize,
         thresholds=thresholds,
         checks=(loaded.preprocess.check(loaded.transform),),
-        source=Source(
-            library=loaded.library,
-            version=loaded.version,
-            model=loaded.architecture,
-            origin=found.origin,
-            revision=found.revision,
-            options=options.changed(),
-        ),
+        source=stated(found, loaded.library, loaded.version, loaded.architecture, options),
     )
     return Prepared(manifest, [classify_graph(loaded)])
 

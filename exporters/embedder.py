@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Manifest, Source
+from mothlight.engine.models.bundle import Manifest
 from mothlight.exporters.classifier import hub_name, thresholds_of
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
@@ -12,7 +12,7 @@ from mothlight.exporters.images import LoadedEmbedder
 from mothlight.exporters.options import Options
 from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
 from mothlight.exporters.publish import Prepared
-from mothlight.exporters.source import Located, locate
+from mothlight.exporters.source import Located, locate, stated
 from mothlight.exporters.tokenizers import bundle_tokenizer
 
 TOLERANCE = 1e-4
@@ -60,14 +60,7 @@ def prepare_embedder(source: str, name: str, options: Options) -> Prepared:
         thresholds=thresholds,
         zero_shot=loaded.zero_shot,
         checks=(loaded.preprocess.check(loaded.transform),),
-        source=Source(
-            library=loaded.library,
-            version=loaded.version,
-            model=loaded.architecture,
-            origin=found.origin,
-            revision=found.revision,
-            options=options.changed(),
-        ),
+        source=stated(found, loaded.library, loaded.version, loaded.architecture, options),
     )
     files = {} if text is None else {text.spec.file: bundle_tokenizer(text)}
     return Prepared(manifest, graphs, files=files)

@@ -1,7 +1,7 @@
 """A pipeline of diffusers → a generator's bundle; what is special to a family stands in `generators`."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Backend, Bundle, Check, Manifest, Source
+from mothlight.engine.models.bundle import Backend, Bundle, Check, Manifest
 from mothlight.engine.models.noise import noise
 from mothlight.engine.models.sampler import SamplerTable
 from mothlight.engine.records import Prompt
@@ -25,7 +25,7 @@ from mothlight.exporters.libraries import reason
 from mothlight.exporters.options import Options
 from mothlight.exporters.publish import Prepared
 from mothlight.exporters.sampler import sampler_table, scheduler_of
-from mothlight.exporters.source import Located, locate
+from mothlight.exporters.source import Located, locate, stated
 from mothlight.exporters.tokenizers import SENTENCES, bundle_tokenizer
 from mothlight.exporters.verify import require, require_sound
 
@@ -37,6 +37,8 @@ GREY_LEVELS = 1.0
 """How far a decoded pixel may be from the library's: one rounding."""
 LARGE_ENCODER = 1_000_000_000
 """Parameters of text encoders from which they stay with the library, unless told otherwise."""
+ENCODERS = "library"
+"""The folder of a bundle in which they lie then."""
 
 
 def prepare_generator(source: str, name: str, options: Options) -> Prepared:
@@ -50,9 +52,7 @@ def prepare_generator(source: str, name: str, options: Options) -> Prepared:
     family = family_of("generator", library, kind, source)
     pipeline = load_pipeline(found, options)
     diffusion: Diffusion = family.load()(pipeline, options.size)
-    guidance = options.guidance if options.guidance is not None else diffusion.default_guidance()
-    if options.guidance is not None and diffusion.guidance_kind(guidance) == "none":
-        raise UserError(f"{source}: {kind} takes no guidance; leave --guidance out.")
+    guidance = _guidance(source, diffusion, options)
     encoders = [getattr(pipeline, part) for part in diffusion.text_parts if getattr(pipeline, part) is not None]
     for module in (*encoders, diffusion.model, pipeline.vae):
         round_to_half(module)
@@ -60,10 +60,7 @@ def prepare_generator(source: str, name: str, options: Options) -> Prepared:
     steps = options.steps or (diffusion.default_steps,)
     tables: tuple[SamplerTable, ...] = tuple(sampler_table(scheduler, count, diffusion) for count in steps)
     inputs = diffusion.text_inputs()
-    with_library = options.text_encoder == "library" or (
-        options.text_encoder == "auto"
-        and sum(parameter.numel() for encoder in encoders for parameter in encoder.parameters()) > LARGE_ENCODER
-    )
+    with_library = _stays_with_library(encoders, options)
     zeros = diffusion.zeros_when_negative_is_empty() and not options.negative_prompt
     manifest = Manifest(
         role="generator",
@@ -75,29 +72,48 @@ def prepare_generator(source: str, name: str, options: Options) -> Prepared:
         negative_prompt=None if zeros or guidance is None else options.negative_prompt,
         tokenizers=tuple(one.spec for one in inputs),
         max_tokens=max(one.length for one in inputs),
-        backend=Backend(library="transformers", part="encode_text", folder="library") if with_library else None,
-        source=Source(
-            library="diffusers",
-            version=diffusers.__version__,
-            model=type(pipeline).__name__,
-            origin=found.origin,
-            revision=found.revision,
-            options=options.changed(),
-        ),
+        backend=Backend(library="transformers", part="encode_text", folder=ENCODERS) if with_library else None,
+        source=stated(found, "diffusers", diffusers.__version__, type(pipeline).__name__, options),
     )
-    files = {one.spec.file: bundle_tokenizer(one) for one in inputs}
+    graphs = generator_graphs(diffusion, tables[0], guidance)
 
     def fill(work: Path) -> None:
         if with_library:
-            save_text_encoders(diffusion, work / "library")
-
-    graphs = generator_graphs(diffusion, tables[0], guidance)
-    exported = graphs[1:] if with_library else graphs
+            save_text_encoders(diffusion, work / ENCODERS)
 
     def check(bundle: Bundle) -> list[Check]:
         return [verify_pipeline(diffusion, scheduler, bundle, table) for table in tables]
 
-    return Prepared(manifest, exported, files=files, fill=fill, check=check)
+    return Prepared(
+        manifest,
+        graphs[1:] if with_library else graphs,
+        files={one.spec.file: bundle_tokenizer(one) for one in inputs},
+        fill=fill,
+        check=check,
+    )
+
+
+def _guidance(source: str, diffusion: Diffusion, options: Options) -> float | None:
+    """The guidance scale: what was asked for, or the family's own.
+
+    Raises:
+        UserError: the pipeline takes none, or no negative prompt.
+    """
+    guidance = options.guidance if options.guidance is not None else diffusion.default_guidance()
+    kind = diffusion.guidance_kind(guidance)
+    if options.guidance is not None and kind == "none":
+        raise UserError(f"{source}: {type(diffusion.pipeline).__name__} takes no guidance; leave --guidance out.")
+    if options.negative_prompt and kind != "classifier-free":
+        how = "add --guidance" if kind == "none" else "leave --negative-prompt out"
+        raise UserError(f"{source} is not steered away from a negative prompt without classifier-free guidance; {how}.")
+    return guidance
+
+
+def _stays_with_library(encoders: Sequence[Any], options: Options) -> bool:
+    """Whether the text encoders are no graphs."""
+    if options.text_encoder != "auto":
+        return options.text_encoder == "library"
+    return sum(parameter.numel() for encoder in encoders for parameter in encoder.parameters()) > LARGE_ENCODER
 
 
 def load_pipeline(found: Located, options: Options) -> Any:

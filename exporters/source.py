@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mothlight.engine.errors import UserError
+from mothlight.engine.models.bundle import Source
+from mothlight.exporters.options import Options
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -196,3 +198,15 @@ def _refuse_code(found: Located) -> None:
                 f"{found.given} brings code of its own ({name}), and mothlight runs no remote code: choose a model "
                 f"that the library itself implements."
             )
+
+
+def stated(found: Located, library: str, version: str, model: str, options: Options) -> Source:
+    """What a manifest says of where a model came from and how it was exported."""
+    return Source(
+        library=library,
+        version=version,
+        model=model,
+        origin=found.origin,
+        revision=found.revision,
+        options=options.changed(),
+    )

@@ -60,13 +60,17 @@ class Client:
             UserError: the variable that holds it is not set.
         """
         self.config = config
-        self.key = "" if config.key_variable is None else os.environ.get(config.key_variable, "")
+        self.key = "" if config.key_variable is None else os.environ.get(config.key_variable, "").strip()
         if config.key_variable is not None and not self.key:
             raise UserError(
                 f"The key for {config.url} is read from the variable {config.key_variable}, which is not set."
             )
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise UserError(f"The key in the variable {config.key_variable} holds characters that no key has.")
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         self.http = httpx.Client(base_url=config.url.rstrip("/") + "/", headers=headers, timeout=config.timeout)
+        # one pool for all who call: the limit is the server's, not a batch's
+        self.pool = ThreadPoolExecutor(config.concurrency)
         self.retrying = Retrying(
             stop=stop_after_attempt(config.attempts),
             wait=wait_random_exponential(multiplier=config.first_wait, max=LONGEST_WAIT),
@@ -118,8 +122,7 @@ class Client:
 
     def side_by_side(self, work: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
         """`work` on each item, up to the limit at once, in order."""
-        with ThreadPoolExecutor(self.config.concurrency) as pool:
-            return list(pool.map(work, items))
+        return list(self.pool.map(work, items))
 
 
 class ServedCaptioner:
@@ -171,7 +174,8 @@ class ServedGenerateStage:
     """
 
     name = "generate"
-    workers = 1
+    workers = 4
+    """Batches whose requests wait together for the pool."""
 
     def __init__(self, config: GeneratorConfig, seed: int) -> None:
         self.client = Client(config)

@@ -7,12 +7,12 @@ import transformers
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
+from mothlight.exporters.captioners.parts import MAX_TOKENS
 from mothlight.exporters.classifiers.transformers_model import load_transformers
 from mothlight.exporters.images import LoadedCaptioner
 from mothlight.exporters.preprocess import of_processor
 from mothlight.exporters.source import Located
 
-MAX_TOKENS = 56
 TASK = "<DETAILED_CAPTION>"
 
 

@@ -6,12 +6,11 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from mothlight.exporters.captioners.parts import MAX_TOKENS, greedy
 from mothlight.exporters.classifiers.transformers_model import load_transformers
 from mothlight.exporters.images import LoadedCaptioner
 from mothlight.exporters.preprocess import of_processor
 from mothlight.exporters.source import Located
-
-MAX_TOKENS = 56
 
 
 class EncodeImage(nn.Module):
@@ -55,10 +54,6 @@ def load_captioner(found: Located) -> LoadedCaptioner:
     model, processor = load_transformers(found, "GitForCausalLM", "AutoProcessor")
     preprocess, transform = of_processor(found.origin, processor.image_processor)
 
-    def generate(pixels: Tensor, count: int) -> Tensor:
-        ids = model.generate(pixel_values=pixels, max_new_tokens=count, do_sample=False, num_beams=1)
-        return ids[:, 1:]
-
     return LoadedCaptioner(
         encode_image=EncodeImage(model),
         next_token=NextToken(model),
@@ -68,7 +63,7 @@ def load_captioner(found: Located) -> LoadedCaptioner:
         start_ids=(int(model.config.bos_token_id),),
         end_id=int(model.config.eos_token_id),
         max_tokens=min(MAX_TOKENS, int(model.config.max_position_embeddings)),
-        generate=generate,
+        generate=greedy(model),
         library="transformers",
         version=transformers.__version__,
         architecture=type(model).__name__,

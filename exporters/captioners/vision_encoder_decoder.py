@@ -6,13 +6,12 @@ import transformers
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
+from mothlight.exporters.captioners.parts import MAX_TOKENS, CrossAttendingNextToken, greedy
 from mothlight.exporters.classifiers.transformers_model import load_transformers
 from mothlight.exporters.images import LoadedCaptioner
 from mothlight.exporters.libraries import reason
 from mothlight.exporters.preprocess import of_processor
 from mothlight.exporters.source import Located
-
-MAX_TOKENS = 56
 
 
 class EncodeImage(nn.Module):
@@ -26,18 +25,6 @@ class EncodeImage(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """The encoder's last hidden state."""
         return self.projection(self.encoder(pixel_values=pixels).last_hidden_state)
-
-
-class NextToken(nn.Module):
-    """(ids (B, T) int64, memory (B, N, D)) → logits (B, V) of the token after the last."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.decoder = model.decoder
-
-    def forward(self, ids: Tensor, memory: Tensor) -> Tensor:
-        """Causal decoding over all ids so far, without a cache."""
-        return self.decoder(input_ids=ids, encoder_hidden_states=memory, use_cache=False).logits[:, -1]
 
 
 def load_captioner(found: Located) -> LoadedCaptioner:
@@ -58,20 +45,16 @@ def load_captioner(found: Located) -> LoadedCaptioner:
         raise UserError(f"{found.given}: its config.json lacks decoder_start_token_id or eos_token_id.")
     preprocess, transform = of_processor(found.origin, processor)
 
-    def generate(pixels: Tensor, count: int) -> Tensor:
-        ids = model.generate(pixel_values=pixels, max_new_tokens=count, do_sample=False, num_beams=1)
-        return ids[:, 1:]
-
     return LoadedCaptioner(
         encode_image=EncodeImage(model),
-        next_token=NextToken(model),
+        next_token=CrossAttendingNextToken(model.decoder),
         preprocess=preprocess,
         transform=transform,
         tokenizer=tokenizer,
         start_ids=(int(start),),
         end_id=int(end),
         max_tokens=min(MAX_TOKENS, int(model.config.decoder.max_position_embeddings)),
-        generate=generate,
+        generate=greedy(model),
         library="transformers",
         version=transformers.__version__,
         architecture=type(model).__name__,

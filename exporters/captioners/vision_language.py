@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mothlight.engine.errors import BundleError
-from mothlight.engine.models.bundle import Backend, Bundle, Check, Manifest, Source
+from mothlight.engine.models.bundle import Backend, Bundle, Check, Manifest
 from mothlight.exporters.libraries import reason
 from mothlight.exporters.options import Options
 from mothlight.exporters.publish import Prepared
-from mothlight.exporters.source import WANTED, Located
+from mothlight.exporters.source import WANTED, Located, stated
 
 QUESTION = (
     "Describe this image in short plain sentences: what is seen, how it looks, where it is, what surrounds it, "
@@ -45,14 +45,7 @@ def prepare_vision_language(found: Located, name: str, options: Options) -> Prep
                 folder=FOLDER,
                 options={"question": options.question or QUESTION, "max_tokens": str(MAX_TOKENS)},
             ),
-            source=Source(
-                library="transformers",
-                version=transformers.__version__,
-                model=kind,
-                origin=found.origin,
-                revision=found.revision,
-                options=options.changed(),
-            ),
+            source=stated(found, "transformers", transformers.__version__, kind, options),
         ),
         fill=fill,
         check=_check,

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -155,6 +156,14 @@ def test_a_captioner_is_asked_with_the_image_and_side_by_side(server: Server, mo
     assert (body["model"], body["temperature"]) == ("qwen-vl", 0)
 
 
+def test_the_limit_holds_for_all_who_ask_at_once(server: Server) -> None:
+    one = served.ServedCaptioner(captioner(server, concurrency=3))
+    with ThreadPoolExecutor(4) as pool:
+        captions = list(pool.map(one.caption, [IMAGES] * 4))
+    assert [len(some) for some in captions] == [5] * 4
+    assert server.most_at_once <= 3
+
+
 def test_the_seed_is_passed_on_and_makes_pairs(server: Server) -> None:
     stage = served.ServedGenerateStage(generator(server, options={"num_inference_steps": 4}), seed=9)
     plain, night = stage(batch()), stage(batch("a fly at night"))
@@ -222,6 +231,10 @@ def test_an_answer_without_an_image_is_a_failed_item(server: Server, body: Any, 
 def test_wrong_settings_end_the_run_and_do_not_tell_the_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="variable TEST_KEY, which is not set"):
         served.ServedCaptioner(captioner(server, key_variable="TEST_KEY"))
+    monkeypatch.setenv("TEST_KEY", f"{KEY}\nX-Other: ü")
+    with pytest.raises(UserError, match="TEST_KEY holds characters that no key has") as strange:
+        served.ServedCaptioner(captioner(server, key_variable="TEST_KEY"))
+    assert KEY not in str(strange.value)
     monkeypatch.setenv("TEST_KEY", KEY)
     one = served.ServedCaptioner(captioner(server, key_variable="TEST_KEY"))
     for status in (401, 404):

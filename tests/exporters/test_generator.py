@@ -173,6 +173,7 @@ def test_flux_dev_takes_guidance_as_an_input(tmp_path: Path) -> None:
         (Options(decoder="DECODER"), "not an AutoencoderTiny"),
         (Options(lora="LORA"), "does not fit StableDiffusionPipeline"),
         (Options(steps=(2000,)), "can't take 2000 steps"),
+        (Options(negative_prompt="dark"), "without classifier-free guidance; add --guidance"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(options: Options, sentence: str, tmp_path: Path, plain: Path) -> None:
