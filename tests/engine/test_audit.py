@@ -181,11 +181,14 @@ def test_killed_at_other_moments(whole: Path, small_toml: Path, tmp_path: Path, 
     assert canonical(tmp_path / "killed") == canonical(whole)
 
 
+HEARING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+"""A shell lets what it starts in the background ignore Ctrl-C, and so may be these tests."""
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_it_politely(small_toml: Path, tmp_path: Path, number: int, code: int) -> None:
-    process = subprocess.Popen(
-        command(small_toml, tmp_path / "out"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    words = [sys.executable, "-c", HEARING, *command(small_toml, tmp_path / "out")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     with process:
         for line in process.stderr:
