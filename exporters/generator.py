@@ -48,6 +48,11 @@ def prepare_generator(source: str, name: str, options: Options) -> Prepared:
         UserError: the pipeline can't be loaded, its scheduler is not linear, or an option does not fit it.
     """
     found = locate(source, revision=options.revision)
+    if found.path is not None and found.path.is_file():
+        raise UserError(
+            f"{source} is a single file, and a generator is a folder of parts: let diffusers make one "
+            f"(from_single_file, then save_pretrained) and name that."
+        )
     library, kind = kind_of(found)
     family = family_of("generator", library, kind, source)
     pipeline = load_pipeline(found, options)

@@ -16,6 +16,7 @@ from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Source
 from mothlight.exporters.options import Options
 
+log = logging.getLogger("mothlight.export")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
@@ -97,7 +98,7 @@ def locate(given: str, *, revision: str | None = None, fetch: Fetch = "all") -> 
     if found.path is not None:
         _refuse_code(found)
     if found.warning:
-        logging.getLogger("mothlight.export").warning(found.warning)
+        log.warning(found.warning)
     return found
 
 
@@ -137,6 +138,9 @@ def _on_hub(given: str, revision: str | None, fetch: Fetch) -> Located:
             commit = str(info.sha)
             files = _wanted([(one.rfilename, one.size or 0) for one in info.siblings or []])
             _refuse_pickles(given, [one.rfilename for one in info.siblings or []], [name for name, _ in files])
+    if fetch == "all":
+        size = sum(size for _, size in files)
+        log.info("fetching %s at %s%s", given, commit[:12], f", {size / 1e9:.2f} GB where not here yet" if size else "")
     wanted = [name for name, _ in files] or list(WANTED) if fetch == "all" else ["*.json"]
     try:
         folder = Path(snapshot_download(given, revision=commit, allow_patterns=wanted, ignore_patterns=list(VARIANTS)))

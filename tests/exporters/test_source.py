@@ -45,6 +45,7 @@ def test_a_hub_id_is_fetched_pinned_and_then_there_without_a_network(hub: Hub, t
     source = load_bundle(out).manifest.source
     assert (source.origin, source.revision) == (ID, COMMIT)
     before = len(hub.fetched)
+    assert f"fetching {ID} at {COMMIT[:12]}" in words
     code, words = mothlight("models", "verify", str(out), home=home, offline=True)
     assert code == 0, words
     assert "comparisons in relative" in words
@@ -110,6 +111,12 @@ def test_a_file_that_is_no_model_is_one_sentence(
         (tmp_path / there).write_bytes(b"\x80\x04.")
     with pytest.raises(UserError, match=sentence):
         locate(name)
+
+
+def test_a_generator_is_no_single_file(tmp_path: Path) -> None:
+    (tmp_path / "all.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="from_single_file, then save_pretrained"):
+        export("generator", str(tmp_path / "all.safetensors"), tmp_path / "out", Options())
 
 
 def test_a_folder_has_no_revisions(tmp_path: Path) -> None:
