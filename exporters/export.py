@@ -16,7 +16,7 @@ from mothlight.exporters.embedder import prepare_embedder
 from mothlight.exporters.families import Family, family_of, kind_of
 from mothlight.exporters.generator import prepare_generator
 from mothlight.exporters.options import Options, options_of
-from mothlight.exporters.publish import Prepared, export_bundle, log, raise_exists, readable, verify_bundle
+from mothlight.exporters.publish import Prepared, export_bundle, raise_exists, readable, verify_bundle
 from mothlight.exporters.source import Located, locate
 
 PREPARE: dict[str, Callable[[str, str, Options], Prepared]] = {
@@ -46,7 +46,6 @@ def prepare(role: str, source: str, name: str, options: Options) -> Prepared:
     Raises:
         UserError, BundleError: see the role's own function.
     """
-    log.info("reading %s", source)
     if role != "gate":
         return PREPARE[role](source, name, options)
     return PREPARE[_judge(source, options)](source, name, replace(options, gate=True))

@@ -23,7 +23,7 @@ from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.libraries import reason
 from mothlight.exporters.options import Options
-from mothlight.exporters.publish import Prepared
+from mothlight.exporters.publish import Prepared, log
 from mothlight.exporters.sampler import sampler_table, scheduler_of
 from mothlight.exporters.source import Located, locate, stated
 from mothlight.exporters.tokenizers import SENTENCES, bundle_tokenizer
@@ -135,6 +135,7 @@ def load_pipeline(found: Located, options: Options) -> Any:
         more["safety_checker"] = None
     if options.decoder is not None:
         more["vae"] = load_decoder(options.decoder)
+    log.info("reading %s", found.given)
     try:
         pipeline: Any = kind.from_pretrained(
             found.folder, local_files_only=True, dtype=torch.float32, use_safetensors=True, **more

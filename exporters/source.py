@@ -138,9 +138,9 @@ def _on_hub(given: str, revision: str | None, fetch: Fetch) -> Located:
             commit = str(info.sha)
             files = _wanted([(one.rfilename, one.size or 0) for one in info.siblings or []])
             _refuse_pickles(given, [one.rfilename for one in info.siblings or []], [name for name, _ in files])
-    if fetch == "all":
+    if fetch == "all" and files:
         size = sum(size for _, size in files)
-        log.info("fetching %s at %s%s", given, commit[:12], f", {size / 1e9:.2f} GB where not here yet" if size else "")
+        log.info("fetching %s at %s: %.2f GB, where not here yet", given, commit[:12], size / 1e9)
     wanted = [name for name, _ in files] or list(WANTED) if fetch == "all" else ["*.json"]
     try:
         folder = Path(snapshot_download(given, revision=commit, allow_patterns=wanted, ignore_patterns=list(VARIANTS)))
