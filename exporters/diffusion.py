@@ -1,6 +1,7 @@
 """What all families of generators share: a pipeline of diffusers as the graphs encode_text, denoise, decode."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
@@ -15,11 +16,9 @@ Guidance = Literal["none", "embedded", "classifier-free"]
 """How a guidance scale acts: not at all, as an input of the model, or between two predictions."""
 
 
-class Diffusion(Convention):
+class Diffusion(Convention, ABC):
     """A pipeline of one family; a family overrides what it does otherwise than Stable Diffusion."""
 
-    pipeline_kinds: ClassVar[tuple[str, ...]]
-    """The classes of diffusers that it covers."""
     backbone: ClassVar[str] = "transformer"
     """Which component predicts: `unet` or `transformer`."""
     text_parts: ClassVar[tuple[str, ...]] = ("text_encoder",)
@@ -79,17 +78,17 @@ class Diffusion(Convention):
         """Whether an empty negative prompt stands for an embedding of zeros."""
         return False
 
+    @abstractmethod
     def text_inputs(self) -> list[TextInput]:
         """The tokenizers, in the order in which `text_module` takes their ids and masks."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text_module(self) -> nn.Module:
         """Ids and masks (B, T) int64 → a tensor for each of `conditions`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict_module(self) -> nn.Module:
         """(s·x, timestep (1,), one tensor per condition, guidance (1,) or None) → the model's output."""
-        raise NotImplementedError
 
     def decode_module(self) -> nn.Module:
         """Latent → images (B, H, W, 3) uint8."""

@@ -25,17 +25,11 @@ PREPARE: dict[str, Callable[[str, str, Options], Prepared]] = {
     "embedder": prepare_embedder,
     "captioner": prepare_captioner,
 }
-MEMORY = 10
+MEMORY = 11
 """Bytes of memory per parameter while a model is exported: torch and ONNX Runtime hold it in float32, the file in
 float16 (bench/LOG.md has it measured)."""
 
 
-GRAPHS: dict[str, tuple[str, ...]] = {
-    "generator": ("encode_text", "denoise", "decode"),
-    "classifier": ("classify",),
-    "embedder": ("embed_image", "embed_text"),
-    "captioner": ("encode_image", "next_token"),
-}
 HEADER_LIMIT = 100_000_000
 """Bytes of a safetensors header, by its own rules."""
 
@@ -135,7 +129,9 @@ def plan(role: str, source: str, out: Path, options: Options) -> Iterator[str]:
             more = locate(extra, fetch="configuration")
             yield f"with {more.origin}: {readable(more.bytes)}; {readable(more.missing)} to fetch"
     count = parameters(found)
-    yield f"graphs: {', '.join(GRAPHS[kind])} → {out}" + (" (exists; --replace)" if out.exists() else "")
+    graphs = [name for name in family.graphs if not (name == "encode_text" and options.text_encoder == "library")]
+    parts = f"graphs: {', '.join(graphs)}" if graphs else f"no graphs: {family.library} runs it"
+    yield f"{parts} → {out}" + (" (exists; --replace)" if out.exists() else "")
     if count:
         yield (
             f"{count / 1e6:,.0f} million parameters: a bundle of about {readable(2 * count)}, "

@@ -11,6 +11,13 @@ from typing import Any
 from mothlight.engine.errors import UserError
 from mothlight.exporters.source import Located
 
+GRAPHS: dict[str, tuple[str, ...]] = {
+    "generator": ("encode_text", "denoise", "decode"),
+    "classifier": ("classify",),
+    "embedder": ("embed_image", "embed_text"),
+    "captioner": ("encode_image", "next_token"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -25,10 +32,19 @@ class Family:
     """Classes of the library, as its configuration files name them; `*` stands for anything."""
     loader: str
     """`module:name` under `mothlight.exporters`."""
-    example: str
-    """A source that people use."""
     backend: str = ""
     """The part that the library itself runs when an audit runs; empty where all are graphs."""
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The graphs of its bundles; none where the library itself runs the model."""
+        if self.backend:
+            return ()
+        if self.library == "onnx":
+            return ("preprocess", "model", "postprocess")
+        if self.role == "embedder" and "DINO" in self.name:
+            return ("embed_image",)
+        return GRAPHS[self.role]
 
     def load(self) -> Any:
         """The class or function that knows the family."""
@@ -43,7 +59,6 @@ FAMILIES: tuple[Family, ...] = (
         "diffusers",
         ("StableDiffusionPipeline", "LatentConsistencyModelPipeline"),
         "generators.stable_diffusion:StableDiffusion",
-        "stabilityai/sd-turbo",
     ),
     Family(
         "generator",
@@ -51,7 +66,6 @@ FAMILIES: tuple[Family, ...] = (
         "diffusers",
         ("StableDiffusionXLPipeline",),
         "generators.stable_diffusion_xl:StableDiffusionXL",
-        "stabilityai/sdxl-turbo",
     ),
     Family(
         "generator",
@@ -59,7 +73,6 @@ FAMILIES: tuple[Family, ...] = (
         "diffusers",
         ("StableDiffusion3Pipeline",),
         "generators.stable_diffusion_3:StableDiffusion3",
-        "stabilityai/stable-diffusion-3.5-medium",
     ),
     Family(
         "generator",
@@ -67,7 +80,6 @@ FAMILIES: tuple[Family, ...] = (
         "diffusers",
         ("FluxPipeline",),
         "generators.flux:Flux",
-        "black-forest-labs/FLUX.1-schnell",
     ),
     Family(
         "generator",
@@ -75,7 +87,6 @@ FAMILIES: tuple[Family, ...] = (
         "diffusers",
         ("SanaSprintPipeline",),
         "generators.sana_sprint:SanaSprint",
-        "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers",
     ),
     Family(
         "generator",
@@ -83,7 +94,6 @@ FAMILIES: tuple[Family, ...] = (
         "diffusers",
         ("Flux2KleinPipeline",),
         "generators.flux_2_klein:Flux2Klein",
-        "black-forest-labs/FLUX.2-klein-4B",
     ),
     Family(
         "classifier",
@@ -91,7 +101,6 @@ FAMILIES: tuple[Family, ...] = (
         "timm",
         ("*",),
         "classifiers.timm_model:load_classifier",
-        "resnet50.a1_in1k",
     ),
     Family(
         "classifier",
@@ -99,7 +108,6 @@ FAMILIES: tuple[Family, ...] = (
         "torchvision",
         ("*",),
         "classifiers.torchvision_model:load_classifier",
-        "resnet50.safetensors --architecture torchvision/resnet50",
     ),
     Family(
         "classifier",
@@ -107,7 +115,6 @@ FAMILIES: tuple[Family, ...] = (
         "transformers",
         ("*ForImageClassification",),
         "classifiers.transformers_model:load_classifier",
-        "google/vit-base-patch16-224",
     ),
     Family(
         "classifier",
@@ -115,7 +122,6 @@ FAMILIES: tuple[Family, ...] = (
         "onnx",
         ("*",),
         "classifiers.onnx_file:prepare_onnx_file",
-        "mine.toml",
     ),
     Family(
         "embedder",
@@ -123,7 +129,6 @@ FAMILIES: tuple[Family, ...] = (
         "open_clip",
         ("*",),
         "embedders.open_clip_model:load_embedder",
-        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
     ),
     Family(
         "embedder",
@@ -131,7 +136,6 @@ FAMILIES: tuple[Family, ...] = (
         "transformers",
         ("SiglipModel", "CLIPModel"),
         "embedders.transformers_model:load_joint",
-        "google/siglip-base-patch16-224",
     ),
     Family(
         "embedder",
@@ -139,7 +143,6 @@ FAMILIES: tuple[Family, ...] = (
         "transformers",
         ("Dinov2Model", "Dinov2WithRegistersModel", "DINOv3ViTModel"),
         "embedders.transformers_model:load_images_only",
-        "facebook/dinov2-small",
     ),
     Family(
         "embedder",
@@ -147,7 +150,6 @@ FAMILIES: tuple[Family, ...] = (
         "timm",
         ("*",),
         "embedders.timm_model:load_embedder",
-        "vit_small_patch14_dinov2.lvd142m",
     ),
     Family(
         "captioner",
@@ -155,7 +157,6 @@ FAMILIES: tuple[Family, ...] = (
         "transformers",
         ("BlipForConditionalGeneration",),
         "captioners.blip:load_captioner",
-        "Salesforce/blip-image-captioning-base",
     ),
     Family(
         "captioner",
@@ -163,7 +164,6 @@ FAMILIES: tuple[Family, ...] = (
         "transformers",
         ("GitForCausalLM",),
         "captioners.git:load_captioner",
-        "microsoft/git-base-coco",
     ),
     Family(
         "captioner",
@@ -171,7 +171,6 @@ FAMILIES: tuple[Family, ...] = (
         "transformers",
         ("Florence2ForConditionalGeneration",),
         "captioners.florence_2:load_captioner",
-        "florence-community/Florence-2-base",
     ),
     Family(
         "captioner",
@@ -179,7 +178,6 @@ FAMILIES: tuple[Family, ...] = (
         "transformers",
         ("VisionEncoderDecoderModel",),
         "captioners.vision_encoder_decoder:load_captioner",
-        "nlpconnect/vit-gpt2-image-captioning",
     ),
     Family(
         "captioner",
@@ -187,7 +185,6 @@ FAMILIES: tuple[Family, ...] = (
         "transformers",
         ("Qwen*VL*ForConditionalGeneration",),
         "captioners.vision_language:prepare_vision_language",
-        "Qwen/Qwen2.5-VL-3B-Instruct",
         backend="caption",
     ),
 )

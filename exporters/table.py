@@ -4,12 +4,6 @@ from mothlight.exporters import captioner, classifier, embedder, generator, prep
 from mothlight.exporters.classifiers import onnx_file
 from mothlight.exporters.families import FAMILIES, Family
 
-GRAPHS = {
-    "generator": "encode_text, denoise, decode",
-    "classifier": "classify",
-    "embedder": "embed_image, embed_text",
-    "captioner": "encode_image, next_token",
-}
 RESIZE = f"resize {preprocess.GREY_LEVELS:g} grey levels"
 BOUNDS = {
     "generator": (
@@ -20,23 +14,15 @@ BOUNDS = {
     "captioner": f"{captioner.TOLERANCE:g}; {RESIZE}; captions the same",
 }
 SPECIAL = {
-    "onnx": ("preprocess, model, postprocess", f"{onnx_file.TOLERANCE:g} against Pillow, NumPy and the file itself"),
-    "caption": ("", "the same answer twice"),
+    "onnx": f"{onnx_file.TOLERANCE:g} against Pillow, NumPy and the file itself",
+    "caption": "the same answer twice",
 }
-
-
-def graphs_of(family: Family) -> str:
-    """The graphs of a bundle of a family."""
-    if family.role == "embedder" and "DINO" in family.name:
-        return "embed_image"
-    graphs, _ = SPECIAL.get(family.backend or family.library, (GRAPHS[family.role], ""))
-    return graphs
 
 
 def row(family: Family) -> str:
     """One line of Markdown."""
-    _, bound = SPECIAL.get(family.backend or family.library, ("", BOUNDS[family.role]))
-    graphs = graphs_of(family) or f"nothing: {family.library} runs it"
+    bound = SPECIAL.get(family.backend or family.library, BOUNDS[family.role])
+    graphs = ", ".join(family.graphs) or f"nothing: {family.library} runs it"
     kinds = "" if family.kinds == ("*",) else " " + ", ".join(f"`{kind}`" for kind in family.kinds)
     cells = (family.role, family.name, f"{family.library}{kinds}", graphs, bound, "yes")
     return f"| {' | '.join(cells)} |"

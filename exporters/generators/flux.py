@@ -77,7 +77,6 @@ def unpack(x: Tensor, half: int) -> Tensor:
 class Flux(Diffusion):
     """`FluxPipeline`."""
 
-    pipeline_kinds: ClassVar = ("FluxPipeline",)
     text_parts: ClassVar = ("text_encoder", "text_encoder_2")
     conditions: ClassVar = ("embedding", "pooled")
 

@@ -1,7 +1,7 @@
 """FLUX.2 [klein]: a few-step transformer under a Qwen3, on latents that the autoencoder normalises."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,8 +84,6 @@ class Decode(nn.Module):
 
 class Flux2Klein(Diffusion):
     """`Flux2KleinPipeline`."""
-
-    pipeline_kinds: ClassVar = ("Flux2KleinPipeline",)
 
     def pixels_per_latent(self) -> int:
         """The autoencoder's, two by two."""

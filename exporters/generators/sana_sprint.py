@@ -53,7 +53,6 @@ class Predict(nn.Module):
 class SanaSprint(Diffusion):
     """`SanaSprintPipeline`."""
 
-    pipeline_kinds: ClassVar = ("SanaSprintPipeline",)
     conditions: ClassVar = ("embedding", "attention")
     default_steps: ClassVar = 2
     optimize: ClassVar = False  # its linear attention divides by a sum plus 1e-15

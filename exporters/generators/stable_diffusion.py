@@ -53,7 +53,6 @@ def sinusoid(values: Tensor, width: int) -> Tensor:
 class StableDiffusion(Diffusion):
     """`StableDiffusionPipeline` and `LatentConsistencyModelPipeline`."""
 
-    pipeline_kinds: ClassVar = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline")
     backbone: ClassVar = "unet"
 
     def _distilled(self) -> bool:

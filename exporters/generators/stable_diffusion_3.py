@@ -55,7 +55,6 @@ class Predict(nn.Module):
 class StableDiffusion3(Diffusion):
     """`StableDiffusion3Pipeline`."""
 
-    pipeline_kinds: ClassVar = ("StableDiffusion3Pipeline",)
     text_parts: ClassVar = ("text_encoder", "text_encoder_2", "text_encoder_3")
     conditions: ClassVar = ("embedding", "pooled")
 

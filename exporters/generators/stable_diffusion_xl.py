@@ -50,7 +50,6 @@ class Predict(nn.Module):
 class StableDiffusionXL(Diffusion):
     """`StableDiffusionXLPipeline`."""
 
-    pipeline_kinds: ClassVar = ("StableDiffusionXLPipeline",)
     backbone: ClassVar = "unet"
     text_parts: ClassVar = ("text_encoder", "text_encoder_2")
     conditions: ClassVar = ("embedding", "pooled")
