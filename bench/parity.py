@@ -18,6 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mothlight.engine.models.bundle import Bundle, GraphSpec, load_bundle
+from mothlight.engine.models.resize import pair
 from mothlight.engine.models.runner import CPU, OrtRunner
 from mothlight.engine.models.tokenizer import BundleTokenizer
 
@@ -29,7 +30,7 @@ SENTENCE = "a realistic photograph of a goldfish (fish). it is night."
 def random_inputs(bundle: Bundle, spec: GraphSpec, batch: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
     """Inputs that the graph might meet: its own matrices, tokens and sampler row, and noise."""
     manifest = bundle.manifest
-    side = (manifest.image_size or 64) + 8
+    side = max(pair(manifest.image_size or 64)) + 8
     known: dict[str, NDArray[Any]] = {} if manifest.resize is None else dict(manifest.resize.matrices(side, side))
     if manifest.tokenizers:
         for name, value in BundleTokenizer(bundle).encode([SENTENCE] * batch).items():

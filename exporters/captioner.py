@@ -11,7 +11,7 @@ from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.images import LoadedCaptioner
 from mothlight.exporters.options import Options
-from mothlight.exporters.preprocess import DYNAMIC, SHARED
+from mothlight.exporters.preprocess import SHARED
 from mothlight.exporters.publish import Prepared
 from mothlight.exporters.source import Located, locate, stated
 from mothlight.exporters.tokenizers import decoder_tokenizer
@@ -106,7 +106,8 @@ def captioner_graphs(loaded: LoadedCaptioner) -> list[Graph]:
         ids = torch.randint(0, len(loaded.tokenizer), (batch, 3 + batch), generator=generator)
         return {"ids": ids, "memory": torch.randn(batch, *memory.shape[1:], generator=generator)}
 
+    made = preprocess.random_inputs
     return [
-        Graph("encode_image", image, preprocess.random_inputs, ("memory",), TOLERANCE, shared=SHARED, dynamic=DYNAMIC),
+        Graph("encode_image", image, made, ("memory",), TOLERANCE, shared=SHARED, dynamic=preprocess.dynamic),
         Graph("next_token", loaded.next_token, make_ids, ("logits",), TOLERANCE, dynamic={"ids": {1: "length"}}),
     ]

@@ -12,7 +12,7 @@ from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.images import LoadedClassifier, labels_of
 from mothlight.exporters.options import Options
-from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
+from mothlight.exporters.preprocess import SHARED, Preprocess
 from mothlight.exporters.publish import Prepared
 from mothlight.exporters.source import Located, locate, stated
 
@@ -21,7 +21,7 @@ TOLERANCE = 1e-4
 
 
 class Classify(nn.Module):
-    """(images, rows, columns, index (B,) int64) → (scores (B, k), indices (B, k), score (B,))."""
+    """(images, index (B,) int64, matrices of `Resize`) → (scores (B, k), indices (B, k), score (B,))."""
 
     def __init__(self, model: nn.Module, preprocess: Preprocess, k: int) -> None:
         super().__init__()
@@ -29,9 +29,9 @@ class Classify(nn.Module):
         self.preprocess = preprocess
         self.k = k
 
-    def forward(self, images: Tensor, rows: Tensor, columns: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, index: Tensor, *matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Softmax scores of the best k classes, and of the class at `index`."""
-        scores = torch.softmax(self.model(self.preprocess(images, rows, columns)), dim=-1)
+        scores = torch.softmax(self.model(self.preprocess(images, *matrices)), dim=-1)
         best, indices = torch.topk(scores, self.k, dim=-1)
         return best, indices, scores.gather(1, index[:, None])[:, 0]
 
@@ -129,8 +129,9 @@ def classify_graph(loaded: LoadedClassifier) -> Graph:
 
     def make_inputs(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(0, count, (batch,), generator=generator)
-        return {**preprocess.random_inputs(batch, generator), "index": index}
+        made = preprocess.random_inputs(batch, generator)
+        return {"images": made.pop("images"), "index": index, **made}
 
     module = Classify(round_to_half(loaded.model), preprocess, min(TOP_K, count))
     outputs = ("scores", "indices", "score")
-    return Graph("classify", module, make_inputs, outputs, TOLERANCE, shared=SHARED, dynamic=DYNAMIC)
+    return Graph("classify", module, make_inputs, outputs, TOLERANCE, shared=SHARED, dynamic=preprocess.dynamic)

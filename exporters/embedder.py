@@ -10,7 +10,7 @@ from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.images import LoadedEmbedder
 from mothlight.exporters.options import Options
-from mothlight.exporters.preprocess import DYNAMIC, SHARED, Preprocess
+from mothlight.exporters.preprocess import SHARED, Preprocess
 from mothlight.exporters.publish import Prepared
 from mothlight.exporters.source import Located, locate, stated
 from mothlight.exporters.tokenizers import bundle_tokenizer
@@ -26,9 +26,9 @@ class Preprocessed(nn.Module):
         self.preprocess = preprocess
         self.module = module
 
-    def forward(self, images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """(images, rows, columns) → what the module gives."""
-        return self.module(self.preprocess(images, rows, columns))
+    def forward(self, images: Tensor, *matrices: Tensor) -> Tensor:
+        """(images, matrices of `Resize`) → what the module gives."""
+        return self.module(self.preprocess(images, *matrices))
 
 
 def prepare_embedder(source: str, name: str, options: Options) -> Prepared:
@@ -80,9 +80,8 @@ def embedder_graphs(loaded: LoadedEmbedder) -> list[Graph]:
     """The graphs `embed_image` and, where the model reads text, `embed_text`."""
     preprocess = loaded.preprocess
     image = Preprocessed(preprocess, round_to_half(loaded.image))
-    graphs = [
-        Graph("embed_image", image, preprocess.random_inputs, ("vector",), TOLERANCE, shared=SHARED, dynamic=DYNAMIC)
-    ]
+    made, dynamic = preprocess.random_inputs, preprocess.dynamic
+    graphs = [Graph("embed_image", image, made, ("vector",), TOLERANCE, shared=SHARED, dynamic=dynamic)]
     if loaded.text is not None and loaded.text_input is not None:
         text = loaded.text_input
 

@@ -1,7 +1,5 @@
 """One door for all roles: export a model, say what that would take, compare a bundle with its source again."""
 
-import json
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from math import prod
@@ -17,7 +15,7 @@ from mothlight.exporters.families import Family, family_of, kind_of
 from mothlight.exporters.generator import prepare_generator
 from mothlight.exporters.options import Options, options_of
 from mothlight.exporters.publish import Prepared, export_bundle, raise_exists, readable, verify_bundle
-from mothlight.exporters.source import Located, locate
+from mothlight.exporters.source import Located, locate, safetensors_header
 
 PREPARE: dict[str, Callable[[str, str, Options], Prepared]] = {
     "generator": prepare_generator,
@@ -28,10 +26,6 @@ PREPARE: dict[str, Callable[[str, str, Options], Prepared]] = {
 MEMORY = 11
 """Bytes of memory per parameter while a model is exported: torch and ONNX Runtime hold it in float32, the file in
 float16 (bench/LOG.md has it measured)."""
-
-
-HEADER_LIMIT = 100_000_000
-"""Bytes of a safetensors header, by its own rules."""
 
 
 def prepare(role: str, source: str, name: str, options: Options) -> Prepared:
@@ -168,7 +162,5 @@ def parameters(found: Located) -> int:
 
 
 def _count(path: Path) -> int:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(min(length, HEADER_LIMIT)))
+    header = safetensors_header(path)
     return sum(prod(one["shape"]) for name, one in header.items() if name != "__metadata__")

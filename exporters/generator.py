@@ -9,6 +9,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 
 from mothlight.engine.errors import UserError
@@ -21,13 +22,14 @@ from mothlight.exporters.backends import load_backend
 from mothlight.exporters.diffusion import Denoise, Diffusion
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
-from mothlight.exporters.libraries import reason
+from mothlight.exporters.libraries import library_errors
 from mothlight.exporters.options import Options
 from mothlight.exporters.publish import Prepared, log
 from mothlight.exporters.sampler import sampler_table, scheduler_of
-from mothlight.exporters.source import Located, locate, stated
+from mothlight.exporters.source import Located, locate, stated, variant_of
 from mothlight.exporters.tokenizers import SENTENCES, bundle_tokenizer
 from mothlight.exporters.verify import require, require_sound
+from mothlight.exporters.weights import loaded_whole
 
 TOLERANCE = 1e-3
 PSNR = 40.0
@@ -37,6 +39,8 @@ GREY_LEVELS = 1.0
 """How far a decoded pixel may be from the library's: one rounding."""
 LARGE_ENCODER = 1_000_000_000
 """Parameters of text encoders from which they stay with the library, unless told otherwise."""
+UNUSED_PARTS = ("safety_checker", "image_encoder")
+"""Parts of pipelines that take no part in making an image of a text."""
 ENCODERS = "library"
 """The folder of a bundle in which they lie then."""
 
@@ -130,21 +134,52 @@ def load_pipeline(found: Located, options: Options) -> Any:
     kind = getattr(diffusers, kind_of(found)[1], None)
     if kind is None:
         raise UserError(f"{found.given} is a {kind_of(found)[1]}, which diffusers {diffusers.__version__} has not.")
-    more: dict[str, Any] = {}
-    if "safety_checker" in found.json("model_index.json"):
-        more["safety_checker"] = None
-    if options.decoder is not None:
-        more["vae"] = load_decoder(options.decoder)
     log.info("reading %s", found.given)
-    try:
-        pipeline: Any = kind.from_pretrained(
-            found.folder, local_files_only=True, dtype=torch.float32, use_safetensors=True, **more
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
-        raise UserError(f"{found.given} can't be loaded: {reason(error)}") from error
+    parts: dict[str, Any] = {"vae": load_decoder(options.decoder)} if options.decoder is not None else {}
+    for name, named in found.json("model_index.json").items():
+        if name in parts or not isinstance(named, list) or len(named) != 2:
+            continue
+        library, of = named
+        if name in UNUSED_PARTS:
+            parts[name] = None
+        elif library in ("diffusers", "transformers") and of is not None:
+            parts |= load_part(found, name, library, of)
+    with library_errors(f"{found.given} can't be loaded"):
+        pipeline: Any = kind.from_pretrained(found.folder, local_files_only=True, dtype=torch.float32, **parts)
     if options.lora is not None:
         fuse_lora(pipeline, options.lora, options.lora_scale)
     return pipeline
+
+
+def load_part(found: Located, name: str, library: str, kind: str) -> dict[str, Any]:
+    """A model of a pipeline in float32, each of whose weights came from its files, by name; empty for what is none.
+
+    Raises:
+        UserError: it is missing, or its weights are not its own.
+    """
+    made: Any = getattr(diffusers if library == "diffusers" else transformers, kind, None)
+    if made is None:
+        version = diffusers.__version__ if library == "diffusers" else transformers.__version__
+        raise UserError(f"{found.given}: {name} is a {kind}, which {library} {version} has not.")
+    if not hasattr(made, "state_dict"):  # tokenizers, schedulers and processors
+        return {}
+    if not (found.folder / name).is_dir():
+        raise UserError(f"{found.given} has no folder {name}, which its model_index.json names.")
+
+    def load(**more: Any) -> Any:
+        return made.from_pretrained(
+            found.folder / name,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **{"dtype" if library == "transformers" else "torch_dtype": torch.float32},
+            **variant_of(found.files, name),
+            **more,
+        )
+
+    with library_errors(f"{found.given}: {name} can't be loaded by {library}"):
+        return {name: loaded_whole(f"{found.given}: {name}", load, renames=library == "transformers").eval()}
 
 
 def load_decoder(source: str) -> Any:
@@ -157,10 +192,20 @@ def load_decoder(source: str) -> Any:
     kind = found.json("config.json").get("_class_name")
     if kind != "AutoencoderTiny":
         raise UserError(f"The decoder {source} is a {kind or 'folder without config.json'}, not an AutoencoderTiny.")
-    try:
-        return diffusers.AutoencoderTiny.from_pretrained(found.folder, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"The decoder {source} can't be loaded: {reason(error)}") from error
+
+    def load(**more: Any) -> Any:
+        return diffusers.AutoencoderTiny.from_pretrained(
+            found.folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **variant_of(found.files),
+            **more,
+        )
+
+    with library_errors(f"The decoder {source} can't be loaded"):
+        return loaded_whole(f"The decoder {source}", load, renames=False)
 
 
 def fuse_lora(pipeline: Any, source: str, scale: float) -> None:
@@ -174,11 +219,9 @@ def fuse_lora(pipeline: Any, source: str, scale: float) -> None:
     if found.path is None or len(names) != 1:
         raise UserError(f"The LoRA {source} has {len(names)} safetensors files; name one file.")
     folder = found.path if found.path.is_dir() else found.path.parent
-    try:
+    with library_errors(f"The LoRA {source} does not fit {type(pipeline).__name__}"):
         pipeline.load_lora_weights(str(folder), weight_name=names[0], local_files_only=True)
         pipeline.fuse_lora(lora_scale=scale)
-    except (ValueError, RuntimeError, KeyError, OSError, ImportError) as error:
-        raise UserError(f"The LoRA {source} does not fit {type(pipeline).__name__}: {reason(error)}") from error
     if not pipeline.get_list_adapters():
         raise UserError(
             f"The LoRA {source} does not fit {type(pipeline).__name__}: none of its weights has a layer there."

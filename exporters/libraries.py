@@ -2,6 +2,10 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mothlight.engine.errors import MothlightError, UserError
 
 
 def quiet() -> None:
@@ -23,6 +27,31 @@ def quiet() -> None:
         enable_progress_bars()  # the two above switch a download's off as well
 
 
+MOST = 400
+"""Characters of a library's message that are worth showing."""
+
+
 def reason(error: BaseException) -> str:
-    """What an exception of a library says, in one line."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """What an exception of a library says, in one line: its lines joined, without what wraps them."""
+    words = " ".join(str(error).split())
+    said = words if len(words) <= MOST else f"{words[:MOST]}…"
+    return said or type(error).__name__
+
+
+@contextmanager
+def library_errors(sentence: str) -> Iterator[None]:
+    """Whatever a library raises inside, on files that are not what it expects, as one sentence.
+
+    The libraries raise anything from KeyError to TypeError where a file contradicts itself, so nothing less than
+    `Exception` will do; ours pass through, and memory that is not there is no fault of the files.
+
+    Raises:
+        UserError: the library raised something.
+    """
+    try:
+        yield
+    except (MothlightError, MemoryError):
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: "
+        raise UserError(f"{sentence}: {kind}{reason(error)}") from error

@@ -7,6 +7,7 @@ A hub id is pinned to a commit. Nothing is fetched or opened that could run code
 import json
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -17,13 +18,21 @@ from mothlight.engine.models.bundle import Source
 from mothlight.exporters.options import Options
 
 log = logging.getLogger("mothlight.export")
+HEADER_LIMIT = 100_000_000
+"""Bytes of a safetensors header, by its own rules."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
 WANTED = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja")
 """What is fetched from a hub: configurations, tokenizers, weights without code in them."""
-VARIANTS = ("*.fp16.safetensors", "*.bf16.safetensors", "*.non_ema.safetensors", "openvino/*", "onnx/*", "flax/*")
-"""Second copies of the same weights."""
+OTHER_RUNTIMES = ("openvino/*", "onnx/*", "flax/*", "*/openvino/*", "*/onnx/*", "*/flax/*")
+"""The same model again, for others."""
+WEIGHTS = re.compile(r"(?P<stem>(?:.*/)?[^/.]+?)(?:\.(?P<variant>\w+))?(?P<shard>-\d{5}-of-\d{5})?\.safetensors")
+"""A file of weights: `unet/model.fp16-00001-of-00002.safetensors` is a shard of the variant fp16 of unet/model."""
+VARIANTS = ("fp16", "bf16", "non_ema")
+"""Which copy of the weights is taken where there is none without such a name."""
+POINTER = b"version https://git-lfs"
+"""How a file begins that Git LFS left in the place of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +104,8 @@ def locate(given: str, *, revision: str | None = None, fetch: Fetch = "all") -> 
         found = _on_hub(given, revision, fetch)
     else:
         raise UserError(f"There is no file or folder {given}, and it is no hub id of the form OWNER/NAME.")
-    if found.path is not None:
-        _refuse_code(found)
+    _refuse_code(found)
+    _refuse_fragments(found)
     if found.warning:
         log.warning(found.warning)
     return found
@@ -107,7 +116,8 @@ def _on_disk(given: str, path: Path) -> Located:
         files = tuple(
             (one.relative_to(path).as_posix(), one.stat().st_size) for one in sorted(path.rglob("*")) if one.is_file()
         )
-        return Located(given, path, path.resolve().name, files=files)
+        _refuse_pickles(given, [name for name, _ in files], [name for name, _ in files])
+        return Located(given, path, path.resolve().name, files=one_copy(files))
     if path.suffix in PICKLED:
         raise UserError(
             f"{given} holds pickled weights, which can run code when they are opened: convert it to safetensors "
@@ -143,7 +153,9 @@ def _on_hub(given: str, revision: str | None, fetch: Fetch) -> Located:
         log.info("fetching %s at %s: %.2f GB, where not here yet", given, commit[:12], size / 1e9)
     wanted = [name for name, _ in files] or list(WANTED) if fetch == "all" else ["*.json"]
     try:
-        folder = Path(snapshot_download(given, revision=commit, allow_patterns=wanted, ignore_patterns=list(VARIANTS)))
+        folder = Path(
+            snapshot_download(given, revision=commit, allow_patterns=wanted, ignore_patterns=list(OTHER_RUNTIMES))
+        )
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise UserError(
             f"{given} at {asked} is not in the cache ({constants.HF_HUB_CACHE}) and the hub can't be reached: "
@@ -164,15 +176,53 @@ def _on_hub(given: str, revision: str | None, fetch: Fetch) -> Located:
 
 
 def _wanted(files: list[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
-    """What is fetched; a pipeline's weights lie in folders, and a file beside its index is all of them again."""
-    pipeline = any(name == "model_index.json" for name, _ in files)
-    return tuple(
-        (name, size)
-        for name, size in sorted(files)
-        if any(fnmatch(name, pattern) for pattern in WANTED)
-        and not any(fnmatch(name, pattern) for pattern in VARIANTS)
-        and not (pipeline and "/" not in name and name.endswith(".safetensors"))
+    """What is fetched."""
+    return one_copy(
+        tuple(
+            (name, size)
+            for name, size in sorted(files)
+            if any(fnmatch(name, pattern) for pattern in WANTED)
+            and not any(fnmatch(name, pattern) for pattern in OTHER_RUNTIMES)
+        )
     )
+
+
+def one_copy(files: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+    """The files without second copies of the same weights: other precisions, whole beside shards.
+
+    A pipeline's weights lie in folders, and a file beside its index is all of them again; so is another library's
+    file beside open_clip's.
+    """
+    names = {name for name, _ in files}
+    copies: dict[str, set[tuple[str, bool]]] = {}
+    for name in names:
+        if found := WEIGHTS.fullmatch(name):
+            copies.setdefault(found["stem"], set()).add((found["variant"] or "", found["shard"] is not None))
+
+    def chosen(name: str) -> bool:
+        found = WEIGHTS.fullmatch(name)
+        if found is None:
+            return True
+        if "model_index.json" in names and "/" not in name:
+            return False
+        if "open_clip_model.safetensors" in names and "/" not in name and found["stem"] != "open_clip_model":
+            return False
+        there = copies[found["stem"]]
+        variants = {variant for variant, _ in there}
+        best = next((one for one in ("", *VARIANTS) if one in variants), min(variants))
+        whole = (best, False) in there
+        return (found["variant"] or "", found["shard"] is None) == (best, whole)
+
+    return tuple((name, size) for name, size in files if chosen(name))
+
+
+def variant_of(files: Iterable[tuple[str, int]], folder: str = "") -> dict[str, str]:
+    """What a library must be told to take the weights of a folder, where they have a variant's name only."""
+    for name, _ in files:
+        found = WEIGHTS.fullmatch(name)
+        if found and found["variant"] and name.rpartition("/")[0] == folder:
+            return {"variant": found["variant"]}
+    return {}
 
 
 def _refuse_pickles(given: str, present: list[str], wanted: list[str]) -> None:
@@ -185,15 +235,13 @@ def _refuse_pickles(given: str, present: list[str], wanted: list[str]) -> None:
 
 
 def _refuse_code(found: Located) -> None:
-    """Refuse a model whose own Python files would have to be run, or that has no weights but pickles.
+    """Refuse a model whose own Python files would have to be run.
 
     Raises:
         UserError: it is one.
     """
     if found.path is None or not found.path.is_dir():
         return
-    names = [name for name, _ in found.files]
-    _refuse_pickles(found.given, names, names)
     for name in ("config.json", "model_index.json", "preprocessor_config.json", "tokenizer_config.json"):
         config = found.json(name)
         kinds = config.get("_class_name")
@@ -202,6 +250,57 @@ def _refuse_code(found: Located) -> None:
                 f"{found.given} brings code of its own ({name}), and mothlight runs no remote code: choose a model "
                 f"that the library itself implements."
             )
+
+
+def _refuse_fragments(found: Located) -> None:
+    """Refuse what a broken download leaves: pointers of Git LFS, and files that end too early.
+
+    Raises:
+        UserError: there is one.
+    """
+    if found.path is None:
+        return
+    for name, size in found.files:
+        path = found.path / name if found.path.is_dir() else found.path
+        if not path.is_file():
+            continue
+        with path.open("rb") as file:
+            head = file.read(len(POINTER))
+        if head == POINTER:
+            raise UserError(
+                f"{found.given}: {name} is a pointer of Git LFS, not the file itself: run `git lfs pull` there, or "
+                f"fetch it again."
+            )
+        wanted = safetensors_size(path) if name.endswith(".safetensors") else size
+        if wanted != size or not size:
+            raise UserError(
+                f"{found.given}: {name} has {size} bytes where its own header says {wanted or 'nothing readable'}: the "
+                f"download broke off, or it is another kind of file; fetch it again."
+            )
+
+
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file: what its tensors are; empty where there is none in order."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > min(HEADER_LIMIT, size - 8):
+            return {}
+        try:
+            header = json.loads(file.read(length))
+        except ValueError:
+            return {}
+    return header if isinstance(header, dict) else {}
+
+
+def safetensors_size(path: Path) -> int:
+    """How many bytes a safetensors file must have; 0 where its header can't be read."""
+    header = safetensors_header(path)
+    ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    return 8 + length + max(ends, default=0) if header else 0
 
 
 def stated(found: Located, library: str, version: str, model: str, options: Options) -> Source:

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mothlight.engine.errors import BundleError
 from mothlight.engine.models.external_data import external_locations
-from mothlight.engine.models.resize import Filter, centre_crop, resample_matrix
+from mothlight.engine.models.resize import Resize, Side
 from mothlight.engine.models.sampler import SamplerTable
 
 MANIFEST = "manifest.json"
@@ -56,33 +54,6 @@ class GraphSpec(_Frozen):
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-
-
-class Resize(_Frozen):
-    """How an image of any size becomes `size` × `size`: the library's own preprocessing, as data."""
-
-    size: int = Field(gt=0)
-    edge: int = Field(gt=0)
-    """What the shorter edge (mode `shortest`) or both (`squash`) become before the centre crop of `size`."""
-    mode: Literal["shortest", "squash"]
-    filter: Filter
-    rounding: bool
-    """Whether the graph rounds to whole pixel values after each pass, as Pillow does."""
-
-    def matrices(self, height: int, width: int) -> dict[str, NDArray[np.float32]]:
-        """The graph inputs `rows` (size, height) and `columns` (size, width) for images of one size."""
-        if self.mode == "squash":
-            sides = (self.edge, self.edge)
-        else:
-            short = min(height, width)
-            sides = tuple(  # type: ignore[assignment]  # two sides in, two out
-                self.edge if side == short else int(self.edge * side / short) for side in (height, width)
-            )
-        rows, columns = (
-            centre_crop(resample_matrix(source, target, self.filter), self.size)
-            for source, target in zip((height, width), sides, strict=True)
-        )
-        return {"rows": rows, "columns": columns}
 
 
 class Thresholds(_Frozen):
@@ -179,7 +150,7 @@ class Manifest(_Frozen):
     """A generator's guidance scale; None where its graph takes none."""
     negative_prompt: str | None = None
     """What a guided generator is steered away from; None stands for an embedding of zeros."""
-    image_size: int | None = None
+    image_size: Side | None = None
     resize: Resize | None = None
     tokenizers: tuple[TokenizerSpec, ...] = ()
     backend: Backend | None = None

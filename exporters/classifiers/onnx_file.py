@@ -16,8 +16,8 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mothlight.engine.errors import BundleError, UserError
-from mothlight.engine.models.bundle import Bundle, Check, Manifest, Resize, Source, Thresholds
-from mothlight.engine.models.resize import Filter
+from mothlight.engine.models.bundle import Bundle, Check, Manifest, Source, Thresholds
+from mothlight.engine.models.resize import Filter, Resize
 from mothlight.engine.models.runner import OrtRunner, in_parts
 from mothlight.engine.stages.classify import Classifier
 from mothlight.engine.vocabulary import imagenet

@@ -3,16 +3,15 @@
 from typing import Any
 
 import torchvision
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torchvision.models import get_model, get_model_weights, list_models
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Resize
+from mothlight.engine.models.resize import Resize
 from mothlight.exporters.images import LoadedClassifier
-from mothlight.exporters.libraries import reason
+from mothlight.exporters.libraries import library_errors
 from mothlight.exporters.preprocess import Preprocess
 from mothlight.exporters.source import Located
+from mothlight.exporters.weights import WRAPPERS, fitted, read_tensors
 
 
 def load_classifier(found: Located, architecture: str | None = None) -> LoadedClassifier:
@@ -32,12 +31,10 @@ def load_classifier(found: Located, architecture: str | None = None) -> LoadedCl
     chosen = choices[weights] if weights else choices.DEFAULT
     if found.path is None or found.path.suffix != ".safetensors":
         raise UserError(f"{found.given} is no safetensors file; torchvision's own downloads are pickles: convert them.")
-    try:
-        tensors = load_file(found.path)
+    tensors = read_tensors(found.given, found.path)
+    with library_errors(f"{found.given} does not fit torchvision's {name}"):
         model = get_model(name, weights=None, num_classes=_outputs(name, tensors), **_plain(name))
-        model.load_state_dict({key: tensor for key, tensor in tensors.items() if "aux" not in key.lower()})
-    except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"{found.given} does not fit torchvision's {name}: {reason(error)}") from error
+        fitted(found.given, model, {key: tensor for key, tensor in tensors.items() if "aux" not in key.lower()})
     transform = chosen.transforms()
     preprocess = Preprocess(_resize(name, transform), transform.mean, transform.std)
     count = _count(model)
@@ -62,7 +59,8 @@ def _plain(name: str) -> dict[str, Any]:
 def _outputs(name: str, tensors: dict[str, Any]) -> int:
     """How many classes the weights have: the length of the last parameter, a bias or a convolution's."""
     last = next(reversed([key for key, _ in get_model(name, weights=None, **_plain(name)).named_parameters()]))
-    return int(tensors[last].shape[0]) if last in tensors else 1000
+    bare = {WRAPPERS.sub("", key): tensor for key, tensor in tensors.items()}
+    return int(bare[last].shape[0]) if last in bare else 1000
 
 
 def _count(model: Any) -> int:
@@ -74,4 +72,4 @@ def _resize(name: str, transform: Any) -> Resize:
     kind = transform.interpolation.value
     if kind not in ("bilinear", "bicubic"):
         raise UserError(f"torchvision's {name}: interpolation {kind} is not supported.")
-    return Resize(size=size, edge=edge, mode="shortest", filter=kind, rounding=True)
+    return Resize(size=size, edge=edge, mode="shortest", filter=kind, rounding=True, order="pillow")

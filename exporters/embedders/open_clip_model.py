@@ -4,15 +4,26 @@ from typing import Any
 
 import open_clip
 from open_clip.transform import PreprocessCfg
+from tokenizers import normalizers
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Resize, TokenizerSpec, ZeroShot
+from mothlight.engine.models.bundle import TokenizerSpec, ZeroShot
+from mothlight.engine.models.resize import Resize
 from mothlight.exporters.images import LoadedEmbedder
 from mothlight.exporters.libraries import reason
-from mothlight.exporters.preprocess import Preprocess
+from mothlight.exporters.preprocess import Preprocess, side
 from mothlight.exporters.source import Located
-from mothlight.exporters.tokenizers import TextInput
+from mothlight.exporters.tokenizers import TextInput, canonical, tidy
+
+MODES = {"shortest": "shortest", "squash": "squash", "longest": "letterbox"}
+"""open_clip's resize_mode, as ours."""
+CLEAN: dict[str, list[Any]] = {
+    "whitespace": tidy(),
+    "lower": [*tidy(), normalizers.Lowercase()],
+    "canonicalize": canonical(underscores=True),
+}
+"""What open_clip does to a text before its tokenizer sees it."""
 
 
 class EmbedImage(nn.Module):
@@ -81,7 +92,12 @@ def _text_input(found: Located, tokenize: Any, length: int) -> TextInput:
         return ids
 
     if hasattr(tokenize, "tokenizer"):
-        return TextInput(TokenizerSpec(), tokenize.tokenizer, length, ids_of, tidies_spaces=True)
+        if tokenize.tokenizer_mode or tokenize.strip_sep_token:
+            raise UserError(f"{found.given}: the tokenizer_mode or strip_sep_token of its text_cfg is not supported.")
+        how = tokenize.clean_fn.__name__.removeprefix("_clean_")
+        if how not in CLEAN:
+            raise UserError(f"{found.given}: `clean` = {how} of its tokenizer is not supported.")
+        return TextInput(TokenizerSpec(), tokenize.tokenizer, length, ids_of, clean=CLEAN[how])
     from transformers import PreTrainedTokenizerFast
 
     file = str(found.folder / "tokenizer.json")
@@ -91,13 +107,27 @@ def _text_input(found: Located, tokenize: Any, length: int) -> TextInput:
 
 
 def _resize(name: str, model: Any, config: PreprocessCfg) -> Resize:
-    size = model.visual.image_size
-    sides = set(size) if isinstance(size, tuple | list) else {size}
-    if len(sides) != 1 or config.resize_mode not in ("shortest", "squash"):
-        raise UserError(f"{name}: only square images with resize_mode shortest or squash are supported.")
-    side = int(sides.pop())
+    size = pair_of(model.visual.image_size)
+    if config.resize_mode not in MODES:
+        raise UserError(f"{name}: resize_mode {config.resize_mode} is not supported, but {', '.join(MODES)}.")
     if config.interpolation not in ("bilinear", "bicubic"):
         raise UserError(f"{name}: interpolation {config.interpolation} is not supported.")
+    if config.resize_mode == "shortest" and size[0] != size[1]:
+        raise UserError(f"{name}: resize_mode shortest makes square images, and the model takes {size}.")
     return Resize.model_validate(
-        {"size": side, "edge": side, "mode": config.resize_mode, "filter": config.interpolation, "rounding": True}
+        {
+            "size": side(size),
+            "edge": side(size),
+            "mode": MODES[config.resize_mode],
+            "filter": config.interpolation,
+            "rounding": True,
+            "order": "pillow",
+            "fill": config.fill_color if config.resize_mode == "longest" else 0,
+        }
     )
+
+
+def pair_of(size: Any) -> tuple[int, int]:
+    """Height and width of what open_clip calls a size."""
+    height, width = size if isinstance(size, tuple | list) else (size, size)
+    return int(height), int(width)

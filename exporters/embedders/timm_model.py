@@ -26,7 +26,8 @@ def load_embedder(found: Located) -> LoadedEmbedder:
     Raises:
         UserError: timm can't load it.
     """
-    model = load_timm(found, num_classes=0)
+    model = load_timm(found)
+    model.reset_classifier(0)
     preprocess, transform = timm_preprocess(found.origin, model)
     return LoadedEmbedder(
         image=EmbedImage(model),

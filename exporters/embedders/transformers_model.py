@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import TokenizerSpec, ZeroShot
-from mothlight.exporters.classifiers.transformers_model import load_transformers
+from mothlight.exporters.classifiers.transformers_model import architecture_of, load_transformers
 from mothlight.exporters.images import LoadedEmbedder
 from mothlight.exporters.libraries import reason
 from mothlight.exporters.preprocess import of_processor
@@ -52,7 +52,7 @@ def load_joint(found: Located) -> LoadedEmbedder:
     Raises:
         UserError: transformers can't load it.
     """
-    model, processor = load_transformers(found, "AutoModel")
+    model, processor = load_transformers(found, architecture_of(found))
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             found.folder, local_files_only=True, trust_remote_code=False
@@ -86,7 +86,7 @@ def load_images_only(found: Located) -> LoadedEmbedder:
     Raises:
         UserError: transformers can't load it.
     """
-    model, processor = load_transformers(found, "AutoModel")
+    model, processor = load_transformers(found, architecture_of(found))
     preprocess, transform = of_processor(found.origin, processor)
     return LoadedEmbedder(
         image=EmbedImage(model, joint=False),

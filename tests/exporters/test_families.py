@@ -65,7 +65,7 @@ SMALL: dict[str, tuple[Small, ...]] = {
         Small(tiny.convnext),
     ),
     "classifiers.onnx_file:prepare_onnx_file": (Small(onnx_file),),
-    "embedders.open_clip_model:load_embedder": (Small(tiny.open_clip_embedder),),
+    "embedders.open_clip_model:load_embedder": (Small(tiny.open_clip_embedder), Small(tiny.open_clip_siglip)),
     "embedders.transformers_model:load_joint": (Small(tiny.siglip), Small(tiny.clip)),
     "embedders.transformers_model:load_images_only": (
         Small(tiny.dino),

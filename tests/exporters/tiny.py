@@ -13,6 +13,7 @@ import timm
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from mothlight.engine.vocabulary import imagenet
 from mothlight.exporters.tokenizers import SENTENCES
 
 diffusers: Any = import_module("diffusers")
@@ -85,6 +86,30 @@ def chat_tokenizer() -> Any:
     )
     fast.chat_template = CHAT
     return fast
+
+
+def sentence_pieces(file: Path, kind: str = "unigram") -> Path:
+    """A SentencePiece model, trained on our own sentences."""
+    import sentencepiece
+
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([*WORDS, *(word.name for word in imagenet())]),
+        model_prefix=str(file.with_suffix("")),
+        vocab_size=400,
+        model_type=kind,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    return file
+
+
+def siglip_tokenizer(folder: Path) -> Any:
+    """As SigLIP has: pieces, an end that also pads, no punctuation, and no fast tokenizer."""
+    return transformers.SiglipTokenizer(str(sentence_pieces(folder / "spiece.model")), model_max_length=16)
 
 
 def clip_text(tokenizer: Any, width: int, *, projected: bool) -> Any:
@@ -448,8 +473,9 @@ def open_clip_embedder(folder: Path) -> Path:
 
 
 def siglip(folder: Path) -> Path:
-    """A SigLIP of transformers."""
-    tokenizer = clip_tokenizer()
+    """A SigLIP of transformers, its tokenizer as the hub has it: a SentencePiece model and nothing else."""
+    folder.mkdir()
+    tokenizer = siglip_tokenizer(folder)
     text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = transformers.SiglipConfig(
         text_config={
@@ -457,7 +483,7 @@ def siglip(folder: Path) -> Path:
             "vocab_size": len(tokenizer),
             "max_position_embeddings": 16,
             "projection_size": 16,
-            "bos_token_id": tokenizer.bos_token_id,
+            "bos_token_id": None,
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
         },
@@ -465,6 +491,43 @@ def siglip(folder: Path) -> Path:
     )
     seeded(lambda: transformers.SiglipModel(config)).save_pretrained(folder)
     transformers.SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def open_clip_siglip(folder: Path) -> Path:
+    """A SigLIP as open_clip saves it: a bias, texts without punctuation, the last token pools."""
+    import json
+
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    tokenizer = t5_tokenizer()
+    model_config = {
+        "embed_dim": 16,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {
+            "context_length": 16,
+            "vocab_size": len(tokenizer),
+            "hf_tokenizer_name": "tokenizer",
+            "tokenizer_kwargs": {"clean": "canonicalize"},
+            "width": 32,
+            "heads": 2,
+            "layers": 2,
+            "no_causal_mask": True,
+            "proj_bias": True,
+            "pool_type": "last",
+        },
+    }
+    arguments = {key: value for key, value in model_config.items() if key != "custom_text"}
+    model = seeded(lambda: open_clip.CustomTextCLIP(**arguments))
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    config = {"model_cfg": model_config, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from mothlight.engine.errors import BundleError
-from mothlight.engine.models.bundle import Manifest, Resize, Source, load_bundle
+from mothlight.engine.models.bundle import Manifest, Source, load_bundle
+from mothlight.engine.models.resize import Resize
 from mothlight.engine.models.runner import OrtRunner
 from mothlight.engine.models.tokenizer import BundleTokenizer
 from mothlight.exporters.graphs import store_half
