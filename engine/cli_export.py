@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mothlight.engine.errors import UserError
+from mothlight.engine.install import how_to_install
 
 if TYPE_CHECKING:  # the command line must answer before torch is loaded
     from mothlight.engine.models.bundle import Bundle, Check
@@ -21,11 +22,17 @@ models_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Look
 
 Source = Annotated[str, typer.Argument(help="A hub id, a folder that the library saved, or a file.")]
 Out = Annotated[Path, typer.Option(help="The bundle's folder.")]
+OutOrDraft = Annotated[Path | None, typer.Option(help="The bundle's folder; an ONNX file without it is described.")]
+WriteDraft = Annotated[
+    bool, typer.Option("--write", help="Write the drafted description of an ONNX file beside it, as NAME.toml.")
+]
 Revision = Annotated[str | None, typer.Option(help="The commit of a hub id.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Take the place of a bundle that stands there.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be fetched and made, and how large.")]
 Architecture = Annotated[str | None, typer.Option(help="timm/NAME or torchvision/NAME, for a single safetensors file.")]
-Labels = Annotated[Path | None, typer.Option(help="One label per line, in the place of the model's own.")]
+Labels = Annotated[
+    Path | None, typer.Option(help="A file of labels (lines, JSON or CSV) in the place of the model's own.")
+]
 
 
 @export_app.command("generator")
@@ -80,37 +87,43 @@ def export_generator(  # noqa: PLR0913  # typer's shape: an option is an argumen
 @export_app.command("classifier")
 def export_classifier(
     source: Source,
-    out: Out,
+    out: OutOrDraft = None,
     *,
     architecture: Architecture = None,
     labels: Labels = None,
     revision: Revision = None,
+    write: WriteDraft = False,
     dry_run: DryRun = False,
     replace: Replace = False,
 ) -> None:
     """A classifier of timm, torchvision or transformers, or a TOML that describes an ONNX file."""
-    _need_libraries()
+    if _drafted(source, out, write=write, dry_run=dry_run):
+        return
+    _need_for(source)
     from mothlight.exporters.options import Options
 
     options = Options(revision=revision, architecture=architecture, labels=None if labels is None else str(labels))
-    _export("classifier", source, out, options, dry_run=dry_run, replace=replace)
+    _export("classifier", source, _required(out), options, dry_run=dry_run, replace=replace)
 
 
 @export_app.command("gate")
 def export_gate(  # noqa: PLR0913  # as above
     source: Source,
-    out: Out,
+    out: OutOrDraft = None,
     *,
     lower: Annotated[float | None, typer.Option(min=0, max=1, help="Below this score the generator missed.")] = None,
     upper: Annotated[float | None, typer.Option(min=0, max=1, help="From this score on the image passes.")] = None,
     architecture: Architecture = None,
     labels: Labels = None,
     revision: Revision = None,
+    write: WriteDraft = False,
     dry_run: DryRun = False,
     replace: Replace = False,
 ) -> None:
     """What says whether an image shows its label: a classifier, or a model that reads text (SigLIP, open_clip)."""
-    _need_libraries()
+    if _drafted(source, out, write=write, dry_run=dry_run):
+        return
+    _need_for(source)
     from mothlight.exporters.options import Options
 
     options = Options(
@@ -121,7 +134,7 @@ def export_gate(  # noqa: PLR0913  # as above
         lower=lower,
         upper=upper,
     )
-    _export("gate", source, out, options, dry_run=dry_run, replace=replace)
+    _export("gate", source, _required(out), options, dry_run=dry_run, replace=replace)
 
 
 @export_app.command("embedder")
@@ -161,13 +174,14 @@ def export_all(
     replace: Replace = False,
 ) -> None:
     """Make every bundle that an audit's settings describe and that is not there yet."""
-    _need_libraries()
     from mothlight.engine.config import load_config
-    from mothlight.exporters.export import options_from
 
     config = load_config(settings)
     if not config.bundle:
         raise UserError(f"{settings} has no [[bundle]] table that says how a bundle is made.")
+    _need_libraries(onnx_alone=all(_is_onnx(one.source) for one in config.bundle))
+    from mothlight.exporters.export import options_from
+
     todo = [(one, options_from(one.options, f"{settings}: the bundle {one.path}")) for one in config.bundle]
     for one, options in todo:
         out = settings.parent / one.path
@@ -186,7 +200,9 @@ def verify(
     source: Annotated[str | None, typer.Option(help="Where the model lies, if not where the manifest says.")] = None,
 ) -> None:
     """Check a bundle's files, and compare every output with the library again, on fresh random inputs."""
-    _need_libraries()
+    from mothlight.engine.models.bundle import load_bundle
+
+    _need_libraries(onnx_alone=load_bundle(bundle).manifest.source.library == "onnx")
     from mothlight.exporters.export import verify
 
     made, checks = verify(bundle, source)
@@ -207,13 +223,73 @@ def load_backend(bundle: "Bundle") -> "Runner":
     return backends.load_backend(bundle)
 
 
-def _need_libraries() -> None:
-    """No progress bars and no advice from the model libraries; a missing one is the user's to install."""
-    if find_spec("torch") is None:
-        raise UserError("Exporting needs the model libraries: pip install 'mothlight[models]'.")
-    from mothlight.exporters.libraries import quiet
+def _drafted(source: str, out: Path | None, *, write: bool, dry_run: bool) -> bool:
+    """Whether the source was an ONNX file without a description, of which one is now printed or written."""
+    path = Path(source)
+    if path.suffix != ".onnx":
+        if write:
+            raise UserError("--write drafts the description of an ONNX file; name a file that ends in .onnx.")
+        return False
+    _need_for(source)
+    from mothlight.exporters.onnx_files.draft import draft
 
-    quiet()
+    text = draft(path)
+    beside = path.with_suffix(".toml")
+    if write and not dry_run:
+        try:
+            with beside.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            raise UserError(f"{beside} exists already, and a draft does not take its place: remove it first.") from None
+        except OSError as error:
+            raise UserError(f"{beside} can't be written: {error.strerror}.") from error
+        typer.echo(f"{beside} written: look at the lines marked `# ?`, then export {beside} --out FOLDER", err=True)
+        return True
+    typer.echo(text, nl=False)
+    if out is not None:
+        raise UserError(
+            f"{source} does not say what its input looks like: above stands what it suggests. --write puts that into "
+            f"{beside}; look at the lines marked `# ?` and export {beside}."
+        )
+    return True
+
+
+def _is_onnx(source: str) -> bool:
+    """Whether torch has no part in it; `export.is_onnx`, which can't be asked before onnx is there."""
+    return Path(source).suffix in (".onnx", ".toml")
+
+
+def _required(out: Path | None) -> Path:
+    if out is None:
+        raise UserError("Missing option --out: the folder that the bundle is written to.")
+    return out
+
+
+def _need_for(source: str) -> None:
+    """What the export of a source needs.
+
+    Raises:
+        UserError: a library is missing; or the source is an ONNX file, or its description, that is not there.
+    """
+    if _is_onnx(source) and not Path(source).is_file():
+        raise UserError(f"There is no file {source}.")
+    _need_libraries(onnx_alone=_is_onnx(source))
+
+
+def _need_libraries(*, onnx_alone: bool = False) -> None:
+    """The model libraries, without progress bars and advice, or onnx alone.
+
+    Raises:
+        UserError: one is missing.
+    """
+    if find_spec("onnx") is None and onnx_alone:
+        raise UserError(f"Exporting an ONNX file needs onnx: {how_to_install('onnx')}")
+    if not onnx_alone:
+        if find_spec("torch") is None:
+            raise UserError(f"Exporting needs the model libraries: {how_to_install('models')}")
+        from mothlight.exporters.libraries import quiet
+
+        quiet()
     console = logging.StreamHandler()
     console.setFormatter(_Elapsed())
     log = logging.getLogger("mothlight.export")

@@ -27,7 +27,7 @@ class TorchRunner:
         self.inputs = inputs
         self.outputs = outputs
 
-    def infer(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def infer(self, /, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Outputs by name."""
         with torch.inference_mode():
             given = self.module(*(torch.from_numpy(inputs[name]).to(self.device) for name in self.inputs))

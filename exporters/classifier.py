@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Manifest, Thresholds
-from mothlight.exporters.classifiers.onnx_file import prepare_onnx_file
+from mothlight.engine.models.bundle import Manifest
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
-from mothlight.exporters.images import LoadedClassifier, labels_of
-from mothlight.exporters.options import Options
+from mothlight.exporters.images import LoadedClassifier
+from mothlight.exporters.labels import labels_of, read_label_file
+from mothlight.exporters.options import Options, thresholds_of
 from mothlight.exporters.preprocess import SHARED, Preprocess
 from mothlight.exporters.publish import Prepared
-from mothlight.exporters.source import Located, locate, stated
+from mothlight.exporters.source import Located, hub_name, locate, stated
 
 TOP_K = 5
 TOLERANCE = 1e-4
@@ -37,15 +37,13 @@ class Classify(nn.Module):
 
 
 def prepare_classifier(source: str, name: str, options: Options) -> Prepared:
-    """A classifier of timm, torchvision or transformers, or the ONNX file that a TOML describes; or a gate of one.
+    """A classifier of timm, torchvision or transformers; or a gate of one.
 
     Raises:
         UserError: the model can't be loaded, its labels are unknown, or its preprocessing is not supported.
         BundleError: its preprocessing differs from the library's.
     """
     thresholds = thresholds_of(options, 0.1, 0.4)
-    if Path(source).suffix == ".toml":
-        return prepare_onnx_file(Path(source), name, thresholds)
     found = locate(hub_name(source), revision=options.revision)
     loaded = load(found, options)
     if options.labels is None:
@@ -65,29 +63,6 @@ def prepare_classifier(source: str, name: str, options: Options) -> Prepared:
     return Prepared(manifest, [classify_graph(loaded)])
 
 
-def thresholds_of(options: Options, lower: float, upper: float) -> Thresholds | None:
-    """A gate's bounds, or these where they were not chosen; None where no gate is wanted.
-
-    Raises:
-        UserError: the lower is above the upper.
-    """
-    if not options.gate:
-        return None
-    low = lower if options.lower is None else options.lower
-    high = upper if options.upper is None else options.upper
-    if low > high:
-        raise UserError(f"The gate's lower bound {low} is above its upper bound {high}.")
-    return Thresholds(lower=low, upper=high)
-
-
-def hub_name(source: str) -> str:
-    """A bare name of timm stands for its place on the hub, unless there is a file or folder of that name."""
-    import timm
-
-    bare = "/" not in source and not Path(source).exists() and timm.is_model(source.split(".", maxsplit=1)[0])
-    return f"timm/{source}" if bare else source
-
-
 def load(found: Located, options: Options) -> LoadedClassifier:
     """The model of a source, taken apart.
 
@@ -97,11 +72,6 @@ def load(found: Located, options: Options) -> LoadedClassifier:
     if options.architecture is None:
         if found.path is not None and found.path.suffix == ".safetensors":
             raise UserError(f"{found.given} does not say what it is: add --architecture timm/NAME or torchvision/NAME.")
-        if found.path is not None and found.path.suffix == ".onnx":
-            raise UserError(
-                f"{found.given} does not say what its input looks like: describe it in a TOML (README: an ONNX file) "
-                f"and export that."
-            )
         library, kind = kind_of(found)
         return family_of("classifier", library, kind, found.given).load()(found)
     library, _, kind = options.architecture.partition("/")
@@ -109,18 +79,15 @@ def load(found: Located, options: Options) -> LoadedClassifier:
 
 
 def read_labels(path: Path, count: int) -> tuple[str, ...]:
-    """One label per line.
+    """The labels of a file, ImageNet's under our names.
 
     Raises:
-        UserError: the file can't be read, or has another number of lines.
+        UserError: the file can't be read, or has another number of labels.
     """
-    try:
-        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, ValueError) as error:
-        raise UserError(f"Can't read the labels in {path}: {error}.") from error
-    if len(labels) != count or len(set(labels)) != count:
-        raise UserError(f"{path} has {len(set(labels))} different labels; the model has {count} outputs.")
-    return labels
+    labels = read_label_file(path)
+    if len(labels) != count:
+        raise UserError(f"{path} has {len(labels)} labels; the model has {count} outputs.")
+    return labels_of(str(path), labels, count)
 
 
 def classify_graph(loaded: LoadedClassifier) -> Graph:

@@ -5,14 +5,13 @@ from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Manifest
-from mothlight.exporters.classifier import hub_name, thresholds_of
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.images import LoadedEmbedder
-from mothlight.exporters.options import Options
+from mothlight.exporters.options import Options, thresholds_of
 from mothlight.exporters.preprocess import SHARED, Preprocess
 from mothlight.exporters.publish import Prepared
-from mothlight.exporters.source import Located, locate, stated
+from mothlight.exporters.source import Located, hub_name, locate, stated
 from mothlight.exporters.tokenizers import bundle_tokenizer
 
 TOLERANCE = 1e-4

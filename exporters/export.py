@@ -1,31 +1,28 @@
 """One door for all roles: export a model, say what that would take, compare a bundle with its source again."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from mothlight.engine.errors import BundleError, UserError
 from mothlight.engine.models.bundle import Bundle, Check, load_bundle
-from mothlight.exporters.captioner import prepare_captioner
-from mothlight.exporters.classifier import hub_name, prepare_classifier
-from mothlight.exporters.embedder import prepare_embedder
 from mothlight.exporters.families import Family, family_of, kind_of
-from mothlight.exporters.generator import prepare_generator
-from mothlight.exporters.options import Options, options_of
+from mothlight.exporters.libraries import library_errors
+from mothlight.exporters.options import Options, options_of, thresholds_of
 from mothlight.exporters.publish import Prepared, export_bundle, raise_exists, readable, verify_bundle
-from mothlight.exporters.source import Located, locate, safetensors_header
+from mothlight.exporters.source import Located, hub_name, locate, safetensors_header
 
-PREPARE: dict[str, Callable[[str, str, Options], Prepared]] = {
-    "generator": prepare_generator,
-    "classifier": prepare_classifier,
-    "embedder": prepare_embedder,
-    "captioner": prepare_captioner,
-}
 MEMORY = 11
 """Bytes of memory per parameter while a model is exported: torch and ONNX Runtime hold it in float32, the file in
 float16 (bench/LOG.md has it measured)."""
+
+
+def is_onnx(source: str) -> bool:
+    """Whether a source is an ONNX file or its description: torch has no part in it then."""
+    return Path(source).suffix in (".onnx", ".toml")
 
 
 def prepare(role: str, source: str, name: str, options: Options) -> Prepared:
@@ -34,14 +31,35 @@ def prepare(role: str, source: str, name: str, options: Options) -> Prepared:
     Raises:
         UserError, BundleError: see the role's own function.
     """
-    if role != "gate":
-        return PREPARE[role](source, name, options)
-    return PREPARE[_judge(source, options)](source, name, replace(options, gate=True))
+    if role == "gate":
+        options = replace(options, gate=True)
+    if is_onnx(source):
+        return _prepare_onnx(role, source, name, options)
+    kind = role if role != "gate" else _judge(source, options)
+    # each imports its libraries, which take seconds
+    load = getattr(import_module(f"mothlight.exporters.{kind}"), f"prepare_{kind}")
+    with library_errors(f"{source} can't be exported as a {role}"):
+        made: Prepared = load(source, name, options)
+    return made
+
+
+def _prepare_onnx(role: str, source: str, name: str, options: Options) -> Prepared:
+    from mothlight.exporters.classifiers.onnx_file import prepare_onnx_file
+
+    if role not in ("classifier", "gate"):
+        raise UserError(f"{source}: an ONNX file is exported as a classifier or a gate, not as a {role}.")
+    if Path(source).suffix == ".onnx":
+        raise UserError(
+            f"{source} does not say what its input looks like: describe it in a TOML, which `mothlight export {role} "
+            f"{source} --write` drafts, and export that."
+        )
+    with library_errors(f"{source} can't be exported as a {role}"):
+        return prepare_onnx_file(Path(source), name, thresholds_of(options, 0.1, 0.4))
 
 
 def _judge(source: str, options: Options) -> str:
     """Which kind of model a gate's source is."""
-    if options.architecture is not None or Path(source).suffix == ".toml":
+    if options.architecture is not None:
         return "classifier"
     return _judge_of(locate(hub_name(source), revision=options.revision), options)
 
@@ -96,7 +114,7 @@ def verify(folder: Path, source: str | None) -> tuple[Bundle, list[Check]]:
         options = replace(options, revision=manifest.source.revision)
     elif source is not None:
         options = replace(options, revision=None)
-    if source is None and not manifest.source.revision and not Path(given).exists():
+    if source is None and not manifest.source.revision and (not given or not Path(given).exists()):
         raise UserError(f"{folder} was made from the local {given or 'model'}; say where it lies with --source.")
     return bundle, verify_bundle(bundle, prepare(manifest.role, given, manifest.name, options))
 
@@ -107,9 +125,11 @@ def plan(role: str, source: str, out: Path, options: Options) -> Iterator[str]:
     Raises:
         UserError: there is no such model, or no family covers it.
     """
-    if Path(source).suffix == ".toml":
-        yield f"{source}: an ONNX file and its description, read from this disk"
-        yield f"graphs: preprocess, model, postprocess → {out}"
+    if is_onnx(source):
+        from mothlight.exporters.onnx_files.draft import plan_onnx
+
+        yield from plan_onnx(Path(source))
+        yield f"graphs: preprocess, model, postprocess → {out}" + (" (exists; --replace)" if out.exists() else "")
         return
     found = locate(hub_name(source), revision=options.revision, fetch="configuration")
     where = f"hub, at {found.revision[:12]}" if found.revision else "this disk"

@@ -15,14 +15,13 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from mothlight.engine.errors import BundleError
+from mothlight.engine.models.external_data import EXTERNAL
 
 OPSET = 21
 EXAMPLE_BATCH = 2
 """torch freezes an example batch of 1 into the graph."""
 SMALL = 256
 """Tensors of at most so many elements keep float32: they cost nothing and are scales and biases more often than not."""
-EXTERNAL = 1 << 30
-"""Bytes of weights from which they lie in a file beside the graph: protobuf ends at 2 GiB."""
 
 MakeInputs = Callable[[int, torch.Generator], dict[str, Tensor]]
 """(batch, generator) → random inputs by name, in the order in which the module takes them."""

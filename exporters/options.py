@@ -4,6 +4,9 @@ import json
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from mothlight.engine.errors import UserError
+from mothlight.engine.models.bundle import Thresholds
+
 TextEncoder = Literal["auto", "graph", "library"]
 
 
@@ -62,3 +65,18 @@ def options_of(changed: dict[str, str]) -> Options:
     if "steps" in values:
         values["steps"] = tuple(values["steps"])
     return Options(**values)
+
+
+def thresholds_of(options: Options, lower: float, upper: float) -> Thresholds | None:
+    """A gate's bounds, or these where they were not chosen; None where no gate is wanted.
+
+    Raises:
+        UserError: the lower is above the upper.
+    """
+    if not options.gate:
+        return None
+    low = lower if options.lower is None else options.lower
+    high = upper if options.upper is None else options.upper
+    if low > high:
+        raise UserError(f"The gate's lower bound {low} is above its upper bound {high}.")
+    return Thresholds(lower=low, upper=high)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import onnx
 from onnx import TensorProto
@@ -25,13 +25,20 @@ from mothlight.engine.models.bundle import (
     TensorSpec,
     load_bundle,
 )
-from mothlight.exporters.graphs import EXTERNAL, Graph, save, to_onnx
-from mothlight.exporters.verify import verify_graph
+from mothlight.engine.models.external_data import EXTERNAL
+
+if TYPE_CHECKING:  # an ONNX file is exported without torch
+    from mothlight.exporters.graphs import Graph
 
 log = logging.getLogger("mothlight.export")
 DTYPES: dict[int, str] = {
     TensorProto.UINT8: "uint8",
+    TensorProto.INT8: "int8",
+    TensorProto.INT16: "int16",
+    TensorProto.UINT16: "uint16",
+    TensorProto.INT32: "int32",
     TensorProto.INT64: "int64",
+    TensorProto.DOUBLE: "float64",
     TensorProto.FLOAT16: "float16",
     TensorProto.FLOAT: "float32",
     TensorProto.BOOL: "bool",
@@ -43,7 +50,7 @@ class Prepared:
     """A model that is loaded and taken apart: all that a bundle is made of, or compared with."""
 
     manifest: Manifest
-    graphs: Sequence[Graph] = ()
+    graphs: Sequence["Graph"] = ()
     ready: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
     """Graphs that are ONNX already."""
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -67,6 +74,9 @@ def export_bundle(out: Path, prepared: Prepared, *, replace: bool) -> Bundle:
         for name, model in prepared.ready.items():
             write_graph(work / f"{name}.onnx", model)
         for number, graph in enumerate(prepared.graphs, start=1):
+            from mothlight.exporters.graphs import save, to_onnx
+            from mothlight.exporters.verify import verify_graph
+
             path = work / f"{graph.name}.onnx"
             log.info("%s (%d of %d): exporting", graph.name, number, len(prepared.graphs))
             save(to_onnx(graph), path)
@@ -98,6 +108,8 @@ def verify_bundle(bundle: Bundle, prepared: Prepared) -> list[Check]:
     """
     checks = list(prepared.manifest.checks)
     for graph in prepared.graphs:
+        from mothlight.exporters.verify import verify_graph
+
         log.info("%s: verifying", graph.name)
         checks += verify_graph(graph, bundle.graph_path(graph.name))
     log.info("comparing the whole with %s", prepared.manifest.source.library)
@@ -179,17 +191,22 @@ def add_checks(work: Path, check: Callable[[Bundle], Iterable[Check]]) -> None:
 
 def graph_spec(file: str, model: onnx.ModelProto) -> GraphSpec:
     """The inputs and outputs of a graph as the manifest states them."""
+    weights = {tensor.name for tensor in model.graph.initializer}  # files of IR version 3 list them as inputs
     return GraphSpec(
         file=file,
-        inputs=tuple(_tensor_spec(value) for value in model.graph.input),
-        outputs=tuple(_tensor_spec(value) for value in model.graph.output),
+        inputs=tuple(_tensor_spec(value) for value in model.graph.input if value.name not in weights),
+        outputs=tuple(
+            _tensor_spec(value)
+            for value in model.graph.output
+            if value.type.tensor_type.elem_type in DTYPES  # a file may give texts and maps as well
+        ),
     )
 
 
 def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     tensor = value.type.tensor_type
     shape = tuple(
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{value.name}_{axis}"
+        dim.dim_value if dim.dim_value > 0 else dim.dim_param or f"{value.name}_{axis}"
         for axis, dim in enumerate(tensor.shape.dim)
     )
     return TensorSpec.model_validate({"name": value.name, "dtype": DTYPES[tensor.elem_type], "shape": shape})

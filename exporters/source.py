@@ -303,6 +303,15 @@ def safetensors_size(path: Path) -> int:
     return 8 + length + max(ends, default=0) if header else 0
 
 
+def hub_name(source: str) -> str:
+    """A bare name of timm stands for its place on the hub, unless there is a file or folder of that name."""
+    if "/" in source or Path(source).exists():
+        return source
+    import timm
+
+    return f"timm/{source}" if timm.is_model(source.split(".", maxsplit=1)[0]) else source
+
+
 def stated(found: Located, library: str, version: str, model: str, options: Options) -> Source:
     """What a manifest says of where a model came from and how it was exported."""
     return Source(

@@ -14,7 +14,7 @@ BOUNDS = {
     "captioner": f"{captioner.TOLERANCE:g}; {RESIZE}; captions the same",
 }
 SPECIAL = {
-    "onnx": f"{onnx_file.TOLERANCE:g} against Pillow, NumPy and the file itself",
+    "onnx": f"{onnx_file.TOLERANCE:g} on the same pixels; pixels {onnx_file.GREY_LEVELS:g} grey levels",
     "caption": "the same answer twice",
 }
 

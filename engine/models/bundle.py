@@ -25,7 +25,7 @@ MANIFEST_LIMIT = 16 << 20
 """Bytes; a larger manifest is not read."""
 
 Role = Literal["generator", "classifier", "embedder", "captioner", "gate"]
-Dtype = Literal["uint8", "int64", "float16", "float32", "bool"]
+Dtype = Literal["uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64", "bool"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -161,6 +161,8 @@ class Manifest(_Frozen):
     thresholds: Thresholds | None = None
     chain: tuple[str, ...] = ()
     """Graphs that run one after the other in the place of one; empty where there is one for each purpose."""
+    alone: bool = False
+    """Whether each image goes through a chain's `model` by itself, since what it gives depends on its batch."""
     zero_shot: ZeroShot | None = None
     """How an embedder serves as a gate."""
     checks: tuple[Check, ...] = ()

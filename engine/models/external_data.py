@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator
 
+EXTERNAL = 1 << 30
+"""Bytes of weights from which they lie in a file beside the graph: protobuf ends at 2 GiB."""
+
 # Field numbers of onnx.proto that lead from a message to its tensors: field → message kind.
 _PATHS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},

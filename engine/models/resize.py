@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+FIXED_POINT = 1 << 22
+"""Parts of one in which Pillow counts its weights of 8-bit pixels; it decides how a half is rounded."""
 Level = Annotated[int, Field(ge=0, le=255)]
 Side = int | tuple[int, int]
 """Pixels: of both sides, or height and width."""
@@ -118,7 +120,7 @@ def resample_matrix(source: int, target: int, kind: Filter) -> NDArray[np.float3
         low = max(int(centre - support + 0.5), 0)
         high = min(int(centre + support + 0.5), source)
         weights = _weights((np.arange(low, high, dtype=np.float64) - centre + 0.5) / stretch, kind)
-        matrix[row, low:high] = weights / weights.sum()
+        matrix[row, low:high] = np.rint(weights / weights.sum() * FIXED_POINT) / FIXED_POINT
     return _frozen(matrix)
 
 

@@ -88,7 +88,7 @@ class VisionLanguage:
         self.question = backend.options.get("question", QUESTION)
         self.max_tokens = int(backend.options.get("max_tokens", MAX_TOKENS))
 
-    def infer(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def infer(self, /, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Greedy answers, one image at a time: a padded batch would change them."""
         texts = np.empty(len(inputs["images"]), dtype=object)
         for row, image in enumerate(inputs["images"]):
