@@ -277,19 +277,15 @@ def _need_for(source: str) -> None:
 
 
 def _need_libraries(*, onnx_alone: bool = False) -> None:
-    """The model libraries, without progress bars and advice, or onnx alone.
+    """The model libraries, or onnx alone; and progress is told from here on.
 
     Raises:
         UserError: one is missing.
     """
     if find_spec("onnx") is None and onnx_alone:
-        raise UserError(f"Exporting an ONNX file needs onnx: {how_to_install('onnx')}")
-    if not onnx_alone:
-        if find_spec("torch") is None:
-            raise UserError(f"Exporting needs the model libraries: {how_to_install('models')}")
-        from mothlight.exporters.libraries import quiet
-
-        quiet()
+        raise UserError(f"Exporting an ONNX file needs onnx: {how_to_install('onnx')}.")
+    if find_spec("torch") is None and not onnx_alone:
+        raise UserError(f"Exporting needs the model libraries: {how_to_install('models')}.")
     console = logging.StreamHandler()
     console.setFormatter(_Elapsed())
     log = logging.getLogger("mothlight.export")

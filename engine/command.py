@@ -1,8 +1,9 @@
 """`mothlight audit`: settings → session → result, with the exit code."""
 
+import errno
 import json
-import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,18 +13,21 @@ from typing import Any
 
 from rich.console import Console
 
-from mothlight.engine.ask import Format, show, show_views
+from mothlight.engine.ask import Format, show, show_queries, show_views
+from mothlight.engine.audit.loop import OUT_OF_BUDGET
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
 from mothlight.engine.console import print_result, shown_progress
-from mothlight.engine.errors import UserError
+from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.engine.models.runner import LoadBackend, no_backend
-from mothlight.engine.opening import DATABASE, Models, load_models, open_database
+from mothlight.engine.opening import Models, load_models, open_database
+from mothlight.engine.pictures import write_finding, write_where
 from mothlight.engine.records import identify
 from mothlight.engine.score import load_truth, score
 from mothlight.engine.session import Session, stopped_by_signals
+from mothlight.engine.streams import discard, tolerant
 from mothlight.reports.build import build_report
 from mothlight.sql import Store, open_audit
-from mothlight.sql.store import query_text
+from mothlight.sql.store import DATABASE, query_text
 
 FAILED_ITEMS = 4
 PIPE_CLOSED = 141
@@ -44,17 +48,16 @@ class Choices:
 
 def audit_command(settings: Path | None, choices: Choices, load_backend: LoadBackend = no_backend) -> int:
     """Run or go on with an audit, and print its result; the exit code."""
-    console = Console(stderr=True)
-    with stopped_by_signals() as exit_code:
+    console = Console(file=tolerant(sys.stderr))
+    with stopped_by_signals(lambda: _line(console, "Stopping; the work in hand ends first.")) as stopped:
         try:
             return _audit(console, settings, choices, load_backend)
-        except KeyboardInterrupt:
-            console.print(
-                "Stopped; what was committed is kept. The same command goes on from there.",
-                highlight=False,
-                soft_wrap=not console.is_terminal,
-            )
-            return exit_code()
+        except (KeyboardInterrupt, RuntimeError) as error:
+            # a signal inside a query is a RuntimeError of DuckDB's
+            if isinstance(error, RuntimeError) and not stopped():
+                raise
+            _line(console, "Stopped; what was committed is kept. The same command goes on from there.")
+            return stopped() or 128 + signal.SIGINT
 
 
 def _audit(console: Console, settings: Path | None, choices: Choices, load_backend: LoadBackend) -> int:
@@ -75,17 +78,32 @@ def _audit(console: Console, settings: Path | None, choices: Choices, load_backe
         ((budget,),) = store.rows("select finished_budget from audit")
         if budget is None or budget < config.max_images:
             _run(console, config, models, store)
-        out_console = Console(width=None if sys.stdout.isatty() else NO_TERMINAL)
+        page = build_report(store, folder / "report")  # before anything is printed, which may fail
+        out_console = Console(file=tolerant(sys.stdout), width=None if sys.stdout.isatty() else NO_TERMINAL)
         print_result(out_console, store)
-        page = build_report(store, folder / "report")
-        out_console.print(f"Report: {page}", highlight=False, soft_wrap=not out_console.is_terminal)
-        out_console.print(
-            f"Ask it: mothlight sql {folder}. Go on: the same command with --max-images {2 * config.max_images}.",
-            highlight=False,
-            soft_wrap=not out_console.is_terminal,
-        )
+        _line(out_console, f"Report: {page}")
+        _line(out_console, f"Ask it: mothlight sql {folder}. {_what_next(store, config)}")
         ((failed,),) = store.rows("select count(*) from failed_item")
-    return FAILED_ITEMS if failed else 0
+        unjudged = any(row["passed"] == 0 for row in store.records(query_text("few_judged")))
+    return FAILED_ITEMS if failed or unjudged else 0
+
+
+def _line(console: Console, text: str) -> None:
+    """A line that is folded only where a person's terminal ends."""
+    console.print(text, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def _what_next(store: Store, config: AuditConfig) -> str:
+    """Whether a larger budget would go on, or everything was decided."""
+    ((waiting,),) = store.rows(
+        "select count(*) from latest_decision where status <> 'confirmed' and reason = $reason", reason=OUT_OF_BUDGET
+    )
+    ((untested,),) = store.rows(
+        "select count(*) from hypothesis where hypothesis_id not in (select hypothesis_id from evidence)"
+    )
+    if waiting or untested:
+        return f"Go on: the same command with --max-images {2 * config.max_images}."
+    return "The budget was no limit: what was found in the discovery is decided; another --seed makes other images."
 
 
 def database_of(audit: Path) -> Path:
@@ -97,7 +115,7 @@ def score_command(audit: Path, truth: Path | None, pairs: int, load_backend: Loa
     """An audit's score as JSON; measured once, then remembered beside the database."""
     known = load_truth(truth)
     database = database_of(audit)
-    with open_audit(database, read_only=True) as store:
+    with open_audit(database) as store:
         ((text, folder, audit_id, budget),) = store.rows(
             "select settings, folder, audit_id, finished_budget from audit"
         )
@@ -131,30 +149,50 @@ def _laid_out(result: dict[str, Any]) -> str:
 def report_command(audit: Path, out: Path | None) -> Path:
     """Write an audit's report; the page's path."""
     database = database_of(audit)
-    with open_audit(database, read_only=True) as store:
+    with open_audit(database) as store:
         return build_report(store, out or database.parent / "report")
 
 
 def sql_command(audit: Path, statement: str | None, form: Format, limit: int) -> None:
-    """Print what a statement gives, or the views."""
-    with open_audit(database_of(audit), read_only=True, locked_down=True) as store:
+    """Print what a statement gives, of several one after the other; or the views, tables and their columns.
+
+    Raises:
+        UserError: there is no statement, DuckDB refuses it, or several should become one JSON or CSV.
+        DiskFullError, UserError: the answer can't be written.
+    """
+    with open_audit(audit, locked_down=True) as store:
         try:
             if statement is None:
                 show_views(store)
-            else:
-                show(store.ask(statement), form, limit)
+                return
+            answers = [one for one in store.ask(sys.stdin.read() if statement == "-" else statement) if one.columns]
+            if len(answers) > 1 and form != "table":
+                raise UserError(
+                    f"{len(answers)} statements give answers, and one {form.upper()} holds one: ask singly."
+                )
+            for answer in answers:
+                show(answer, form, limit)
         except BrokenPipeError:
             # the reader has seen enough, as in `| head`; what Python would still flush goes nowhere
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard(sys.stdout)
             sys.exit(PIPE_CLOSED)
+        except OSError as error:
+            discard(sys.stdout)
+            if error.errno == errno.ENOSPC:
+                raise DiskFullError("The answer can't be written: the disk is full.") from error
+            raise UserError(f"The answer can't be written: {error.strerror}.") from error
 
 
-def query_command(audit: Path, name: str, form: Format, limit: int) -> None:
-    """Print what a named query gives.
+def query_command(audit: Path, name: str | None, form: Format, limit: int) -> None:
+    """Print what a named query gives, or which there are.
 
     Raises:
         UserError: there is none of that name, or it needs parameters.
     """
+    if name is None:
+        open_audit(audit).close()
+        show_queries()
+        return
     text = query_text(name)
     if words := sorted(set(re.findall(r"\$(\w+)", text))):
         raise UserError(f"The query `{name}` needs {', '.join(words)}: it serves the report; ask with `mothlight sql`.")
@@ -167,7 +205,7 @@ def image_command(audit: Path, image_id: str, out: Path) -> Path:
     Raises:
         UserError: no image, or more than one, has that id; or the file can't be written.
     """
-    with open_audit(database_of(audit), read_only=True) as store:
+    with open_audit(audit) as store:
         found = store.rows(
             "select image_id, jpeg from image where starts_with(image_id, $start) limit 2", start=image_id
         )
@@ -181,12 +219,28 @@ def image_command(audit: Path, image_id: str, out: Path) -> Path:
     return out
 
 
+def images_command(audit: Path, finding: int | None, where: str | None, out: Path, limit: int) -> str:
+    """Write images into folders by label and prediction; what was done, in a line.
+
+    Raises:
+        UserError: neither or both of finding and condition are given, or nothing is found.
+    """
+    if (finding is None) == (where is None):
+        raise UserError("Say which images: --finding N (see `mothlight query AUDIT findings`), or --where CONDITION.")
+    with open_audit(audit, locked_down=where is not None) as store:
+        if where is not None:
+            written, found = write_where(store, where, out, limit)
+        else:
+            written, found = write_finding(store, finding or 0, out, limit)
+    more = f" of {found:,}; --limit {found} writes all" if written < found else ""
+    return f"{written:,} images in {out}{more}"
+
+
 def _run(console: Console, config: AuditConfig, models: Models, store: Store) -> None:
     with shown_progress(console) as progress:
         session = Session(config, models, store, progress)
         ((made,),) = store.rows("select coalesce(sum(images), 0) from chunk")
-        left = max(config.max_images - made, 0)
-        minutes = left * session.seconds_per_image() / 60
+        minutes = session.seconds_left(max(config.max_images - made, 0)) / 60
         console.print(
             f"{config.name}: at most {config.max_images:,} images"
             + (f", {made:,} of them made before" if made else "")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from mothlight.engine.session import Progress
 from mothlight.sql import Store
+from mothlight.sql.store import query_text
 
 PLAIN_EVERY = 10.0
 """Seconds between two lines where there is no terminal."""
@@ -114,12 +115,14 @@ def findings_table(rows: Sequence[dict[str, Any]]) -> Table:
         pad_edge=False,
         expand=True,
     )
+    table.add_column("", justify="right", no_wrap=True)
     table.add_column("finding", overflow="fold", ratio=1)
     table.add_column("classifier", overflow="fold")
     for name in ("fails", "plain", "effect", "pairs"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
+            str(row["finding"]),
             printable(f"{row['label']} → {row['predicted']}: {row['description']}"),
             printable(row["classifier"]),
             share(row["rate"]),
@@ -132,20 +135,33 @@ def findings_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 def print_result(console: Console, store: Store) -> None:
     """Findings and the budget by phase."""
-    rows = store.records("select * from findings where status = 'confirmed' order by effect desc, classifier, label")
+    rows = store.records("select * from findings where status = 'confirmed' order by finding")
     if rows:
         console.print(findings_table(rows))
         notes = "effect: points over the plain prompt on fresh pairs, with a 95 % interval"
         if any(row["selected"] for row in rows):
             notes += "; * the same pairs that confirmed it: may flatter"
         console.print(notes, style="dim", highlight=False, soft_wrap=not console.is_terminal)
-    else:
+    few = store.records(query_text("few_judged"))
+    none = [row["label"] for row in few if not row["passed"]]
+    ((labels,),) = store.rows("select count(*) from label")
+    if none and len(none) == labels:
+        console.print(
+            "Nothing could be judged: no image of any label passed the gate. Look at images and gate "
+            "(mothlight images, view gate_pass) before anything else.",
+            highlight=False,
+        )
+    elif not rows:
         ((tested, known),) = store.rows(
             "select (select count(distinct hypothesis_id) from evidence), (select count(*) from hypothesis)"
         )
         console.print(
             f"No bug was confirmed; {tested} of {known} descriptions were tested within the budget.", highlight=False
         )
+    if few and len(none) < labels:
+        said = ", ".join(f"{printable(row['label'])} {row['passed']} of {row['images']}" for row in few[:12])
+        more = f" and {len(few) - 12} more" if len(few) > 12 else ""
+        console.print(f"Few images pass the gate, so little is known of: {said}{more}.", highlight=False)
     spent = ", ".join(f"{made:,} {phase}" for phase, _, _, made in store.query("budget"))
     ((failed,),) = store.rows("select count(*) from failed_item")
     console.print(f"Images: {spent}" + (f"; {failed} failed" if failed else ""), highlight=False)

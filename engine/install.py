@@ -3,14 +3,14 @@
 import json
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 
 def how_to_install(extra: str) -> str:
-    """The command that adds an extra to the environment that runs."""
+    """What to do for an extra in the environment that runs, as the end of a sentence."""
     source, editable = _source()
-    return f"{Path(sys.executable)} -m pip install {'-e ' if editable else ''}'{source}[{extra}]'"
+    how = f"{sys.executable} -m pip install {'-e ' if editable else ''}'{source}[{extra}]'"
+    return f"install mothlight[{extra}] with {how}"
 
 
 def _source() -> tuple[str, bool]:

@@ -3,16 +3,15 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from mothlight.engine.config import RENDERER, AuditConfig, ServedModel, bundle_path
 from mothlight.engine.errors import CorruptError, UserError
 from mothlight.engine.models.bundle import Bundle, Role, Source, load_bundle
 from mothlight.engine.models.runner import LoadBackend, no_backend
-from mothlight.engine.records import identify
+from mothlight.engine.records import article, identify
 from mothlight.sql import Store, open_audit
-
-DATABASE = "audit.duckdb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,11 @@ def load_models(config: AuditConfig, folder: Path, load_backend: LoadBackend = n
             known = name in {bundle.path for bundle in config.bundle}
             how = "mothlight export all` on these settings" if known else f"mothlight export {role}`"
             raise UserError(f"There is no bundle at {path} (`{setting}`); make it with `{how}.")
-        return load_bundle(path, role)
+        bundle = load_bundle(path)
+        if bundle.manifest.role != role:
+            own = bundle.manifest.role
+            raise UserError(f"The bundle {path} is {article(own)} {own}, and `{setting}` wants {article(role)} {role}.")
+        return bundle
 
     models = Models(
         load_own("generator", config.generator, "generator"),
@@ -61,20 +64,49 @@ def load_models(config: AuditConfig, folder: Path, load_backend: LoadBackend = n
         load_own("captioner", config.captioner, "captioner"),
         load_backend,
     )
-    judges = (*models.classifiers, *(() if models.gate.manifest.zero_shot is not None else (models.gate,)))
-    for bundle in judges:
-        for label in config.labels:
-            if label.name not in bundle.manifest.labels:
-                some = ", ".join(bundle.manifest.labels[:12]) + (", …" if len(bundle.manifest.labels) > 12 else "")
-                raise UserError(
-                    f"The {bundle.manifest.role} {bundle.manifest.name} has no label `{label.name}`, but {some}."
-                )
+    _check_labels(config, models)
     if models.gate.manifest.thresholds is None:
         raise UserError(f"The gate {models.gate.folder} has no thresholds; export it again as a gate.")
     names = [bundle.manifest.name for bundle in models.classifiers]
     if len(set(names)) < len(names):
         raise UserError(f"Two classifiers have the same name: {', '.join(sorted(names))}; export one under another.")
     return models
+
+
+def _check_labels(config: AuditConfig, models: Models) -> None:
+    """Every label must be known to all who judge, and to the renderer if it draws; every accepted one to a classifier.
+
+    Raises:
+        UserError: one is not; the message says what may have been meant.
+    """
+    for bundle in (*models.classifiers, *(() if models.gate.manifest.zero_shot is not None else (models.gate,))):
+        for label in config.labels:
+            if label.name not in bundle.manifest.labels:
+                raise UserError(
+                    f"The {bundle.manifest.role} {bundle.manifest.name} has no label `{label.name}`: "
+                    f"{_near(label.name, bundle.manifest.labels)}"
+                )
+    if config.generator == RENDERER:
+        from mothlight.engine.world.scene import LABELS  # only who asks for the renderer loads the world
+
+        for label in config.labels:
+            if label.name not in LABELS:
+                raise UserError(f"The renderer can't draw `{label.name}`: {_near(label.name, sorted(LABELS))}")
+    known = sorted({label for bundle in models.classifiers for label in bundle.manifest.labels})
+    for label in config.labels:
+        for name in label.accepted:
+            if name not in known:
+                said = f"`accepted` of the label {label.name} names `{name}`, which no classifier has"
+                raise UserError(f"{said}: {_near(name, known)}")
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    """The label that was meant, or some of those there are, as the end of a sentence."""
+    simple = {one.strip().casefold(): one for one in known}
+    nearest = get_close_matches(name.strip().casefold(), simple, n=1, cutoff=0.6)
+    if nearest:
+        return f"did you mean `{simple[nearest[0]]}`?"
+    return f"there are {', '.join(known[:12])}{', …' if len(known) > 12 else ''}."
 
 
 def audit_id(config: AuditConfig, models: Models) -> str:
@@ -90,7 +122,7 @@ def open_database(path: Path, config: AuditConfig, models: Models, folder: Path)
         LockedError: another process is writing it.
         CorruptError: it is damaged.
     """
-    store = open_audit(path)
+    store = open_audit(path, read_only=False)
     try:
         known = store.rows("select audit_id, settings from audit")
         if known:
@@ -108,8 +140,14 @@ def _check_same(path: Path, known: Sequence[str], config: AuditConfig, models: M
         return
     before, now = (json.loads(settings) for settings in (known[1], config.canonical()))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    what = f"other settings ({', '.join(changed)})" if changed else "other weights in its bundles"
+    values = [f"{key} = {_short(before.get(key))}, now {_short(now.get(key))}" for key in changed]
+    what = f"other settings ({'; '.join(values)})" if changed else "other weights in its bundles"
     raise UserError(f"{path} was begun with {what}: name another --out, or go back to the old ones.")
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _introduce(store: Store, config: AuditConfig, models: Models, folder: Path) -> None:

@@ -99,12 +99,28 @@ class Session:
 
     def seconds_per_image(self) -> float:
         """Measured on one batch, the second of two; with its workers side by side."""
-        chunk = Chunk(self.config.plain_prompt(self.config.labels[0]), 0, self.config.batch, 0)
-        (batch,) = batches(chunk, self.config.batch)
+        return self._timed()[0]
+
+    def seconds_left(self, images: int) -> float:
+        """How long so many images will take, and the captions that the discovery still needs, at most."""
+        each, batch = self._timed()
+        ((captioned,),) = self.store.rows("select count(*) from caption")
+        to_caption = max(len(self.config.labels) * self.config.discovery_images - int(captioned), 0)
+        if not to_caption or isinstance(self.config.captioner, ServedModel):
+            return images * each  # a server is not asked for an estimate
+        start = perf_counter()
+        _captioner(self.config, self.models).caption(batch.arrays["images"])
+        return images * each + to_caption * (perf_counter() - start) / self.config.batch / self.threads
+
+    def _timed(self) -> tuple[float, Batch]:
+        """Seconds per image, and the batch that they were measured on."""
+        size = self.config.batch
+        chunk = Chunk(self.config.plain_prompt(self.config.labels[0]), 0, size, 0)
+        (batch,) = batches(chunk, size)
         run_once(self.stages, batch)
         start = perf_counter()
-        run_once(self.stages, batch)
-        return (perf_counter() - start) / self.config.batch / self.threads
+        made = run_once(self.stages, batch)
+        return (perf_counter() - start) / size / self.threads, made
 
     def make(self, plans: Sequence[Plan]) -> None:
         """See `audit.loop.Mechanism`."""
@@ -120,7 +136,7 @@ class Session:
             stats = run_pipelined(all_batches(chunks, self.config.batch), self.stages, writer)
         finally:
             writer.flush()
-        self._note(plans[0].wave, stats, perf_counter() - start)
+        self._note(plans[0].wave, "images", stats, perf_counter() - start)
 
     def caption(self) -> None:
         """See `audit.loop.Mechanism`; a chunk's captions are committed together."""
@@ -132,7 +148,7 @@ class Session:
         if not chunks:
             return
         captioner = _captioner(self.config, self.models)  # freed when all is said
-        with ThreadPoolExecutor(self.threads) as pool:
+        with ThreadPoolExecutor(self.threads) as pool, _dropped_if_stopped(pool):
             # few chunks at a time: little memory, and little to wait for when told to stop
             for chunk_id, _ in chunks:
                 images = self.store.rows(PASSED, chunk=chunk_id)
@@ -143,7 +159,7 @@ class Session:
             while waiting:
                 self._keep_captions(*waiting.popleft(), stat)
         stat.busy = perf_counter() - start
-        self._note(0, [stat], stat.busy)
+        self._note(0, "captions", [stat], stat.busy)
 
     def _captions(self, captioner: Captioner, jpegs: Sequence[bytes]) -> list[Caption]:
         pixels = np.stack([from_jpeg(jpeg) for jpeg in jpegs])
@@ -164,7 +180,8 @@ class Session:
         """See `audit.loop.Mechanism`."""
         self._title, self._found = phase, found
 
-    def _note(self, wave: int, stats: Sequence[StageStats], wall: float) -> None:
+    def _note(self, wave: int, work: str, stats: Sequence[StageStats], seconds: float) -> None:
+        self.store.append("timing", [{"run_id": self.run_id, "wave": wave, "work": work, "seconds": seconds}])
         self.store.append(
             "stage_stat",
             [
@@ -175,11 +192,20 @@ class Session:
                     "batches": stat.batches,
                     "images": stat.images,
                     "busy_seconds": stat.busy,
-                    "wall_seconds": wall,
                 }
                 for stat in stats
             ],
         )
+
+
+@contextmanager
+def _dropped_if_stopped(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """What was not begun is not begun any more once something went wrong inside."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def generate_stage(config: AuditConfig, models: Models, seed: int, threads: int) -> PreparedStage:
@@ -255,16 +281,24 @@ def _padded(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", size: int
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[Callable[[], int]]:
-    """Inside, SIGTERM stops like Ctrl-C; gives a function that says which exit code is due."""
+def stopped_by_signals(say: Callable[[], None] = lambda: None) -> Iterator[Callable[[], int]]:
+    """Inside, SIGINT and SIGTERM stop the work in hand, and say so at once; a second one ends the process.
+
+    Gives a function that says which exit code is due; 0 if none came. Ending at once does no harm: what is committed
+    stands, as after `kill -9`.
+    """
     received: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
         received.append(number)
+        if len(received) > 1:
+            os._exit(128 + number)
+        say()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: 128 + (received[0] if received else signal.SIGINT)
+        yield lambda: 128 + received[0] if received else 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

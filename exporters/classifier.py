@@ -9,7 +9,7 @@ from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Manifest
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
-from mothlight.exporters.images import LoadedClassifier
+from mothlight.exporters.images import Activation, LoadedClassifier
 from mothlight.exporters.labels import labels_of, read_label_file
 from mothlight.exporters.options import Options, thresholds_of
 from mothlight.exporters.preprocess import SHARED, Preprocess
@@ -23,15 +23,22 @@ TOLERANCE = 1e-4
 class Classify(nn.Module):
     """(images, index (B,) int64, matrices of `Resize`) → (scores (B, k), indices (B, k), score (B,))."""
 
-    def __init__(self, model: nn.Module, preprocess: Preprocess, k: int) -> None:
+    def __init__(self, model: nn.Module, preprocess: Preprocess, k: int, activation: Activation = "softmax") -> None:
         super().__init__()
         self.model = model
         self.preprocess = preprocess
         self.k = k
+        self.activation = activation
 
     def forward(self, images: Tensor, index: Tensor, *matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Softmax scores of the best k classes, and of the class at `index`."""
-        scores = torch.softmax(self.model(self.preprocess(images, *matrices)), dim=-1)
+        """Scores of the best k classes, and of the class at `index`; one number makes two classes, not and is."""
+        logits = self.model(self.preprocess(images, *matrices))
+        if self.activation == "softmax":
+            scores = torch.softmax(logits, dim=-1)
+        else:
+            scores = torch.sigmoid(logits)
+            if logits.shape[-1] == 1:
+                scores = torch.cat([1 - scores, scores], dim=-1)
         best, indices = torch.topk(scores, self.k, dim=-1)
         return best, indices, scores.gather(1, index[:, None])[:, 0]
 
@@ -46,10 +53,12 @@ def prepare_classifier(source: str, name: str, options: Options) -> Prepared:
     thresholds = thresholds_of(options, 0.1, 0.4)
     found = locate(hub_name(source), revision=options.revision)
     loaded = load(found, options)
-    if options.labels is None:
-        labels = labels_of(source, loaded.names, loaded.outputs)
+    if options.labels is not None:
+        labels = read_labels(Path(options.labels), loaded.labels)
+    elif loaded.outputs == 1:
+        labels = _two(source, loaded)
     else:
-        labels = read_labels(Path(options.labels), loaded.outputs)
+        labels = labels_of(source, loaded.names, loaded.outputs)
     manifest = Manifest(
         role="classifier" if thresholds is None else "gate",
         name=name,
@@ -61,6 +70,17 @@ def prepare_classifier(source: str, name: str, options: Options) -> Prepared:
         source=stated(found, loaded.library, loaded.version, loaded.architecture, options),
     )
     return Prepared(manifest, [classify_graph(loaded)])
+
+
+def _two(source: str, loaded: LoadedClassifier) -> tuple[str, str]:
+    """The labels of a model of one number.
+
+    Raises:
+        UserError: it does not name its one.
+    """
+    if loaded.names is None or len(loaded.names) != 1:
+        raise UserError(f"{source} gives one number, and names no label: give --labels FILE with two, that of 0 first.")
+    return f"not {loaded.names[0]}", loaded.names[0]
 
 
 def load(found: Located, options: Options) -> LoadedClassifier:
@@ -92,13 +112,13 @@ def read_labels(path: Path, count: int) -> tuple[str, ...]:
 
 def classify_graph(loaded: LoadedClassifier) -> Graph:
     """The graph `classify`."""
-    preprocess, count = loaded.preprocess, loaded.outputs
+    preprocess, count = loaded.preprocess, loaded.labels
 
     def make_inputs(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(0, count, (batch,), generator=generator)
         made = preprocess.random_inputs(batch, generator)
         return {"images": made.pop("images"), "index": index, **made}
 
-    module = Classify(round_to_half(loaded.model), preprocess, min(TOP_K, count))
+    module = Classify(round_to_half(loaded.model), preprocess, min(TOP_K, count), loaded.activation)
     outputs = ("scores", "indices", "score")
     return Graph("classify", module, make_inputs, outputs, TOLERANCE, shared=SHARED, dynamic=preprocess.dynamic)

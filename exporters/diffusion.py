@@ -15,6 +15,9 @@ from mothlight.exporters.tokenizers import TextInput
 Guidance = Literal["none", "embedded", "classifier-free"]
 """How a guidance scale acts: not at all, as an input of the model, or between two predictions."""
 
+LONGEST = 100_000
+"""Tokens; transformers puts a number beyond all bounds where a tokenizer names no length."""
+
 
 class Diffusion(Convention, ABC):
     """A pipeline of one family; a family overrides what it does otherwise than Stable Diffusion."""
@@ -24,6 +27,8 @@ class Diffusion(Convention, ABC):
     text_parts: ClassVar[tuple[str, ...]] = ("text_encoder",)
     conditions: ClassVar[tuple[str, ...]] = ("embedding",)
     """What the text encoder tells the denoiser, by name."""
+    optional_parts: ClassVar[tuple[str, ...]] = ()
+    """Those of `text_parts` that a pipeline may lack."""
     default_steps: ClassVar[int] = 4
     optimize: ClassVar[bool] = True
     """See `Graph.optimize`."""
@@ -37,10 +42,10 @@ class Diffusion(Convention, ABC):
         self.pipeline = pipeline
         self.scale = int(self.pixels_per_latent())
         self.size = size or self.default_size()
-        if self.size < self.scale or self.size % self.scale:
-            raise UserError(
-                f"{type(pipeline).__name__}: an image's side must be a multiple of {self.scale}, not {size}."
-            )
+        for step in (self.scale, self.size_step()):
+            if self.size < step or self.size % step:
+                name = type(pipeline).__name__
+                raise UserError(f"{name}: an image's side must be a multiple of {step}, not {self.size}.")
 
     @classmethod
     def for_text(cls, parts: Any) -> Self:
@@ -58,6 +63,10 @@ class Diffusion(Convention, ABC):
         """Pixels of an image to one of the latent that the sampler works on."""
         return int(self.pipeline.vae_scale_factor)
 
+    def size_step(self) -> int:
+        """Of how many pixels an image's side must be a multiple."""
+        return self.scale
+
     def default_size(self) -> int:
         """The side of an image that the model was trained for."""
         return int(self.model.config.sample_size) * int(self.pipeline.vae_scale_factor)
@@ -67,8 +76,12 @@ class Diffusion(Convention, ABC):
         return (int(self.model.config.in_channels), self.size // self.scale, self.size // self.scale)
 
     def guidance_kind(self, guidance: float | None) -> Guidance:
-        """How a guidance scale acts in this pipeline; None is none."""
-        return "none" if guidance is None else "classifier-free"
+        """How a guidance scale acts in this pipeline; None is none, and as diffusers has it, so is all up to 1."""
+        return "none" if guidance is None or guidance <= 1 else "classifier-free"
+
+    def ignores_guidance(self) -> bool:
+        """Whether the library itself says that it leaves a guidance scale unused."""
+        return False
 
     def default_guidance(self) -> float | None:
         """The scale for a model that can't do without one."""
@@ -151,18 +164,27 @@ class Denoise(nn.Module):
 class Decode(nn.Module):
     """latent (B, C, h, w) → images (B, H, W, 3) uint8, rounded as the library does."""
 
-    def __init__(self, vae: Any, unpack: Callable[[Tensor], Tensor] | None = None) -> None:
+    spread: Tensor
+    shift: Tensor
+
+    def __init__(
+        self, vae: Any, unpack: Callable[[Tensor], Tensor] | None = None, *, per_channel: bool = False
+    ) -> None:
+        """`per_channel`: where the autoencoder knows them, each channel's own mean and spread take part (SDXL)."""
         super().__init__()
         self.vae = vae
         self.unpack = unpack
-        self.scaling = float(vae.config.scaling_factor)
-        self.shift = float(vae.config.get("shift_factor") or 0.0)
+        spread, shift = 1.0 / float(vae.config.scaling_factor), float(vae.config.get("shift_factor") or 0.0)
+        means, stds = vae.config.get("latents_mean"), vae.config.get("latents_std")
+        known = per_channel and means is not None and stds is not None
+        self.register_buffer("spread", torch.tensor(stds if known else [1.0]).reshape(1, -1, 1, 1) * spread)
+        self.register_buffer("shift", torch.tensor(means if known else [shift]).reshape(1, -1, 1, 1))
 
     def forward(self, latent: Tensor) -> Tensor:
         """The decoder, [-1, 1] → [0, 1], clamp, times 255, round half to even."""
         if self.unpack is not None:
             latent = self.unpack(latent)
-        return to_images(self.vae.decode(latent / self.scaling + self.shift, return_dict=False)[0])
+        return to_images(self.vae.decode(latent * self.spread + self.shift, return_dict=False)[0])
 
 
 def to_images(pixels: Tensor) -> Tensor:
@@ -183,3 +205,18 @@ def resolution_shift(config: Any, tokens: int, highest: float) -> float:
 def patches(size: int, per_latent: int) -> int:
     """How many image tokens there are where two by two latents make one."""
     return math.ceil(size / per_latent / 2) ** 2
+
+
+def length_of(tokenizer: Any) -> int:
+    """The tokens to which a pipeline pads and cuts.
+
+    Raises:
+        UserError: its tokenizer names no length.
+    """
+    length = int(tokenizer.model_max_length)
+    if length > LONGEST:
+        raise UserError(
+            f"The {type(tokenizer).__name__} of the pipeline names no length, and its texts could not be padded: set "
+            f"`model_max_length` in its tokenizer_config.json (77 for a CLIP)."
+        )
+    return length

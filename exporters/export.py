@@ -10,7 +10,7 @@ from typing import Any
 from mothlight.engine.errors import BundleError, UserError
 from mothlight.engine.models.bundle import Bundle, Check, load_bundle
 from mothlight.exporters.families import Family, family_of, kind_of
-from mothlight.exporters.libraries import library_errors
+from mothlight.exporters.libraries import library_errors, quiet
 from mothlight.exporters.options import Options, options_of, thresholds_of
 from mothlight.exporters.publish import Prepared, export_bundle, raise_exists, readable, verify_bundle
 from mothlight.exporters.source import Located, hub_name, locate, safetensors_header
@@ -35,8 +35,10 @@ def prepare(role: str, source: str, name: str, options: Options) -> Prepared:
         options = replace(options, gate=True)
     if is_onnx(source):
         return _prepare_onnx(role, source, name, options)
+    if not Path(source).exists():  # what is nowhere is said before the libraries are imported, which takes seconds
+        locate(hub_name(source), revision=options.revision, fetch="configuration", warn=False)
     kind = role if role != "gate" else _judge(source, options)
-    # each imports its libraries, which take seconds
+    quiet()
     load = getattr(import_module(f"mothlight.exporters.{kind}"), f"prepare_{kind}")
     with library_errors(f"{source} can't be exported as a {role}"):
         made: Prepared = load(source, name, options)

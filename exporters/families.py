@@ -113,7 +113,7 @@ FAMILIES: tuple[Family, ...] = (
         "classifier",
         "any image classifier of transformers",
         "transformers",
-        ("*ForImageClassification",),
+        ("*ForImageClassification", "*ForImageClassificationWithTeacher"),
         "classifiers.transformers_model:load_classifier",
     ),
     Family(

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import diffusers
 import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from torch import Tensor
 
-from mothlight.engine.errors import UserError
+from mothlight.engine.errors import BundleError, UserError
 from mothlight.engine.models.bundle import Backend, Bundle, Check, Manifest
 from mothlight.engine.models.noise import noise
 from mothlight.engine.models.sampler import SamplerTable
@@ -25,9 +27,9 @@ from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.libraries import library_errors
 from mothlight.exporters.options import Options
 from mothlight.exporters.publish import Prepared, log
-from mothlight.exporters.sampler import sampler_table, scheduler_of
-from mothlight.exporters.source import Located, locate, stated, variant_of
-from mothlight.exporters.tokenizers import SENTENCES, bundle_tokenizer
+from mothlight.exporters.sampler import sampler_class, sampler_table, scheduler_of
+from mothlight.exporters.source import Located, locate, require_whole, safetensors_header, stated, variant_of
+from mothlight.exporters.tokenizers import SENTENCES, TextInput, bundle_tokenizer
 from mothlight.exporters.verify import require, require_sound
 from mothlight.exporters.weights import loaded_whole
 
@@ -39,6 +41,12 @@ GREY_LEVELS = 1.0
 """How far a decoded pixel may be from the library's: one rounding."""
 LARGE_ENCODER = 1_000_000_000
 """Parameters of text encoders from which they stay with the library, unless told otherwise."""
+SEEN = 0.75
+"""Grey levels, root mean square, by which images must differ before it is no rounding."""
+STEERING = 5.0
+"""A guidance scale that steers, where a model is steered at all."""
+LORA_ENDS = ("lora_A.weight", "lora_down.weight", "lora.down.weight")
+"""How the first half of a LoRA's layer is called, by who saved it."""
 UNUSED_PARTS = ("safety_checker", "image_encoder")
 """Parts of pipelines that take no part in making an image of a text."""
 ENCODERS = "library"
@@ -59,16 +67,21 @@ def prepare_generator(source: str, name: str, options: Options) -> Prepared:
         )
     library, kind = kind_of(found)
     family = family_of("generator", library, kind, source)
+    of: type[Diffusion] = family.load()
+    named = found.json("model_index.json")
+    for part in of.text_parts:
+        if part not in of.optional_parts and named.get(part, [None])[0] is None:
+            raise UserError(f"{source} has no {part}: its model_index.json names none, and without it no text is read.")
     pipeline = load_pipeline(found, options)
-    diffusion: Diffusion = family.load()(pipeline, options.size)
+    diffusion = of(pipeline, options.size)
     guidance = _guidance(source, diffusion, options)
     encoders = [getattr(pipeline, part) for part in diffusion.text_parts if getattr(pipeline, part) is not None]
     for module in (*encoders, diffusion.model, pipeline.vae):
         round_to_half(module)
     scheduler = scheduler_of(pipeline.scheduler, options.sampler, options.order)
     steps = options.steps or (diffusion.default_steps,)
-    tables: tuple[SamplerTable, ...] = tuple(sampler_table(scheduler, count, diffusion) for count in steps)
-    inputs = diffusion.text_inputs()
+    tables = tuple(_table(scheduler, count, diffusion, options) for count in steps)
+    inputs = [_expanded(one) for one in diffusion.text_inputs()]
     with_library = _stays_with_library(encoders, options)
     zeros = diffusion.zeros_when_negative_is_empty() and not options.negative_prompt
     manifest = Manifest(
@@ -110,12 +123,45 @@ def _guidance(source: str, diffusion: Diffusion, options: Options) -> float | No
     """
     guidance = options.guidance if options.guidance is not None else diffusion.default_guidance()
     kind = diffusion.guidance_kind(guidance)
-    if options.guidance is not None and kind == "none":
-        raise UserError(f"{source}: {type(diffusion.pipeline).__name__} takes no guidance; leave --guidance out.")
+    if options.guidance is not None and options.guidance > 1 and kind == "none":
+        if not diffusion.ignores_guidance():
+            raise UserError(f"{source}: {type(diffusion.pipeline).__name__} takes no guidance; leave --guidance out.")
+        log.warning("%s is distilled and not steered by a guidance scale; --guidance is left unused", source)
+    if kind == "none":
+        guidance = None
     if options.negative_prompt and kind != "classifier-free":
-        how = "add --guidance" if kind == "none" else "leave --negative-prompt out"
+        steered = kind == "none" and diffusion.guidance_kind(STEERING) == "classifier-free"
+        how = "add --guidance" if steered else "leave --negative-prompt out"
         raise UserError(f"{source} is not steered away from a negative prompt without classifier-free guidance; {how}.")
     return guidance
+
+
+def _table(scheduler: Any, steps: int, diffusion: Diffusion, options: Options) -> SamplerTable:
+    """A sampler's table; where the pipeline's own can't become one, the message names one that can.
+
+    Raises:
+        UserError: the scheduler's step is not linear, or hides its estimate.
+    """
+    try:
+        return sampler_table(scheduler, steps, diffusion)
+    except UserError as error:
+        if options.sampler is not None:
+            raise
+        instead = "flow-euler" if "Flow" in type(scheduler).__name__ else "dpm++2m"
+        raise UserError(f"{str(error).rstrip('.')}; use --sampler {instead}.") from error
+
+
+def _expanded(given: TextInput) -> TextInput:
+    """A text input that knows the words of its tokenizer that stand for several tokens, as diffusers knows them."""
+    added = getattr(given.tokenizer, "added_tokens_encoder", {})
+    several = []
+    for word in added:
+        count = 1
+        while f"{word}_{count}" in added:
+            count += 1
+        if count > 1:
+            several.append((word, " ".join([word, *(f"{word}_{one}" for one in range(1, count))])))
+    return replace(given, spec=given.spec.model_copy(update={"expansions": tuple(several)}))
 
 
 def _stays_with_library(encoders: Sequence[Any], options: Options) -> bool:
@@ -134,21 +180,38 @@ def load_pipeline(found: Located, options: Options) -> Any:
     kind = getattr(diffusers, kind_of(found)[1], None)
     if kind is None:
         raise UserError(f"{found.given} is a {kind_of(found)[1]}, which diffusers {diffusers.__version__} has not.")
+    require_whole(found)
     log.info("reading %s", found.given)
     parts: dict[str, Any] = {"vae": load_decoder(options.decoder)} if options.decoder is not None else {}
     for name, named in found.json("model_index.json").items():
         if name in parts or not isinstance(named, list) or len(named) != 2:
             continue
         library, of = named
-        if name in UNUSED_PARTS:
+        if name in UNUSED_PARTS or of is None:
             parts[name] = None
-        elif library in ("diffusers", "transformers") and of is not None:
+        elif name == "scheduler":
+            parts[name] = load_scheduler(found, of, options.sampler)
+        elif library in ("diffusers", "transformers"):
             parts |= load_part(found, name, library, of)
     with library_errors(f"{found.given} can't be loaded"):
         pipeline: Any = kind.from_pretrained(found.folder, local_files_only=True, dtype=torch.float32, **parts)
     if options.lora is not None:
         fuse_lora(pipeline, options.lora, options.lora_scale)
     return pipeline
+
+
+def load_scheduler(found: Located, kind: str, sampler: str | None) -> Any:
+    """The pipeline's own scheduler, or the one that was asked for, from the same configuration.
+
+    Raises:
+        UserError: it can't be loaded, or there is no sampler of that name.
+    """
+    changes: dict[str, Any] = {}
+    hint = f"; use --sampler {'flow-euler' if 'Flow' in kind else 'dpm++2m'}" if sampler is None else ""
+    if sampler is not None:
+        kind, changes = sampler_class(sampler)
+    with library_errors(f"{found.given}: its scheduler can't be loaded as a {kind}{hint}"):
+        return getattr(diffusers, kind).from_pretrained(found.folder / "scheduler", local_files_only=True, **changes)
 
 
 def load_part(found: Located, name: str, library: str, kind: str) -> dict[str, Any]:
@@ -218,15 +281,26 @@ def fuse_lora(pipeline: Any, source: str, scale: float) -> None:
     names = [name for name, _ in found.files if name.endswith(".safetensors")]
     if found.path is None or len(names) != 1:
         raise UserError(f"The LoRA {source} has {len(names)} safetensors files; name one file.")
+    require_whole(found)
     folder = found.path if found.path.is_dir() else found.path.parent
     with library_errors(f"The LoRA {source} does not fit {type(pipeline).__name__}"):
         pipeline.load_lora_weights(str(folder), weight_name=names[0], local_files_only=True)
+        found_places = lora_places(pipeline)
         pipeline.fuse_lora(lora_scale=scale)
-    if not pipeline.get_list_adapters():
+    file = found.path / names[0] if found.path.is_dir() else found.path
+    layers = sum(name.endswith(LORA_ENDS) for name in safetensors_header(file))
+    if not pipeline.get_list_adapters() or found_places < layers:
         raise UserError(
-            f"The LoRA {source} does not fit {type(pipeline).__name__}: none of its weights has a layer there."
+            f"The LoRA {source} does not fit {type(pipeline).__name__}: of its {layers} layers {found_places} have a "
+            f"place there, and the rest would be left out."
         )
     pipeline.unload_lora_weights()
+
+
+def lora_places(pipeline: Any) -> int:
+    """How many layers of a pipeline's models have LoRA weights."""
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    return sum(len(getattr(module, "lora_A", ())) for part in parts for module in part.modules())
 
 
 def save_text_encoders(diffusion: Diffusion, folder: Path) -> None:
@@ -313,13 +387,18 @@ def verify_pipeline(diffusion: Diffusion, scheduler: Any, bundle: Bundle, table:
     indices = (0, 7, 3)
     negative = None if manifest.negative_prompt is None else [manifest.negative_prompt] * len(indices)
     worst = float("inf")
-    for text in SENTENCES[:2]:
+    texts = [*SENTENCES[:2], *(f"a photo of {word} on grass" for word, _ in manifest.tokenizers[0].expansions[:1])]
+    library, bundled = [], []
+    for text in texts:
         prompt = Prompt("label", text)
 
         def fresh(step: int, label: str = prompt.label) -> Tensor:
             return torch.from_numpy(noise(SEED, label, indices, step, "latent", manifest.latent))
 
-        with drawn_from(pipeline.scheduler, lambda step: diffusion.call_latents(fresh(step))):
+        with (
+            drawn_from(pipeline.scheduler, lambda step: diffusion.call_latents(fresh(step))),
+            library_errors(f"{manifest.name}: diffusers itself can't make an image of {diffusion.size} pixels so"),
+        ):
             wanted = pipeline(
                 prompt=[text] * len(indices),
                 latents=diffusion.call_latents(fresh(0)),
@@ -327,10 +406,33 @@ def verify_pipeline(diffusion: Diffusion, scheduler: Any, bundle: Bundle, table:
                 output_type="np",
                 **diffusion.call_options(steps, manifest.guidance, negative),
             ).images
-        require_sound(f"{manifest.name}: the library's image", (wanted * 255).round().astype(np.uint8))
-        error = (np.round(wanted * 255) - ours.images(prompt, indices)).reshape(len(indices), -1)
+        library.append(np.round(wanted * 255))
+        require_sound(f"{manifest.name}: the library's image", library[-1].astype(np.uint8))
+        bundled.append(ours.images(prompt, indices).astype(np.float64))
+        error = (library[-1] - bundled[-1]).reshape(len(indices), -1)
         worst = min(worst, float((10 * np.log10(255**2 / np.maximum((error**2).mean(axis=1), 1e-3))).min()))
-    return require(Check(graph=table.name, output="images", batch=3, difference=worst, tolerance=PSNR, unit="PSNR dB"))
+    check = Check(graph=table.name, output="images", batch=3, difference=worst, tolerance=PSNR, unit="PSNR dB")
+    require(check)
+    require_prompts(manifest.name, library[0] - library[1], bundled[0] - bundled[1])
+    return check
+
+
+def require_prompts(name: str, library: NDArray[np.float64], bundled: NDArray[np.float64]) -> None:
+    """That another prompt changes a bundle's images as it changes the library's, both in grey levels.
+
+    Raises:
+        BundleError: it does not; all images could still be near the library's.
+    """
+    change = float(np.sqrt((library**2).mean()))
+    if change < SEEN:
+        log.warning("%s: in the library, too, another prompt hardly changes an image (%.2f grey levels)", name, change)
+        return
+    apart = float(np.sqrt(((library - bundled) ** 2).mean()))
+    if apart > max(change / 2, SEEN):
+        raise BundleError(
+            f"{name}: another prompt changes the library's images by {change:.1f} grey levels, and the bundle's not so "
+            f"({apart:.1f} apart): the prompt, or the guidance scale, does not act as in the library."
+        )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from mothlight.engine.models.bundle import ZeroShot
 from mothlight.exporters.preprocess import Preprocess
 from mothlight.exporters.tokenizers import TextInput
+
+Activation = Literal["softmax", "sigmoid"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,13 @@ class LoadedClassifier:
     library: str
     version: str
     architecture: str
+    activation: Activation = "softmax"
+    """What makes scores of the logits: `sigmoid` where each label was learnt by itself."""
+
+    @property
+    def labels(self) -> int:
+        """How many there are: one number stands for two."""
+        return 2 if self.outputs == 1 else self.outputs
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,17 @@ class Convention:
         return m
 
 
+def sampler_class(sampler: str) -> tuple[str, dict[str, object]]:
+    """The class of diffusers that a sampler's name stands for, and what it must be told.
+
+    Raises:
+        UserError: there is no sampler of that name.
+    """
+    if sampler not in SAMPLERS:
+        raise UserError(f"There is no sampler `{sampler}`; choose one of {', '.join(SAMPLERS)}.")
+    return SAMPLERS[sampler]
+
+
 def scheduler_of(pipeline_scheduler: Any, sampler: str | None, order: int | None) -> Any:
     """The scheduler of a pipeline, or another one made from its configuration.
 
@@ -70,9 +81,7 @@ def scheduler_of(pipeline_scheduler: Any, sampler: str | None, order: int | None
     """
     scheduler = pipeline_scheduler
     if sampler is not None:
-        if sampler not in SAMPLERS:
-            raise UserError(f"There is no sampler `{sampler}`; choose one of {', '.join(SAMPLERS)}.")
-        name, changes = SAMPLERS[sampler]
+        name, changes = sampler_class(sampler)
         scheduler = getattr(diffusers, name).from_config(pipeline_scheduler.config, **changes)
     if order is not None:
         scheduler = type(scheduler).from_config(scheduler.config, solver_order=order)

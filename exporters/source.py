@@ -10,17 +10,23 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Source
+from mothlight.exporters.libraries import reason
 from mothlight.exporters.options import Options
 
 log = logging.getLogger("mothlight.export")
+HUB_PATIENCE = 10.0
+"""Seconds for the hub's first answer."""
 HEADER_LIMIT = 100_000_000
 """Bytes of a safetensors header, by its own rules."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
+BARE = re.compile(r"[a-z]\w*(\.[\w-]+)?")
+"""A model of timm, and which of its weights."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
 WANTED = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja")
@@ -89,7 +95,7 @@ class Located:
 Fetch = Literal["all", "configuration"]
 
 
-def locate(given: str, *, revision: str | None = None, fetch: Fetch = "all") -> Located:
+def locate(given: str, *, revision: str | None = None, fetch: Fetch = "all", warn: bool = True) -> Located:
     """Find a model, and fetch it from the hub where it is not on this disk, or its small JSON files alone.
 
     Raises:
@@ -105,8 +111,7 @@ def locate(given: str, *, revision: str | None = None, fetch: Fetch = "all") -> 
     else:
         raise UserError(f"There is no file or folder {given}, and it is no hub id of the form OWNER/NAME.")
     _refuse_code(found)
-    _refuse_fragments(found)
-    if found.warning:
+    if found.warning and warn:
         log.warning(found.warning)
     return found
 
@@ -130,40 +135,30 @@ def _on_disk(given: str, path: Path) -> Located:
 
 def _on_hub(given: str, revision: str | None, fetch: Fetch) -> Located:
     """The hub's answer, or the cache's where the hub can't be asked."""
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     asked = revision or "main"
-    files: tuple[tuple[str, int], ...] = ()
-    commit = asked
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            info = HfApi().model_info(given, revision=asked, files_metadata=True)
-        except HfHubHTTPError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"The hub does not give {given} at {asked}: {reason}") from error
-        except (OSError, OfflineModeIsEnabled):
-            info = None  # no way to the hub: what was fetched before will do
-        if info is not None:
-            commit = str(info.sha)
-            files = _wanted([(one.rfilename, one.size or 0) for one in info.siblings or []])
-            _refuse_pickles(given, [one.rfilename for one in info.siblings or []], [name for name, _ in files])
+    listed = _listed(given, asked)
+    commit, files = listed or (asked, ())
     if fetch == "all" and files:
         size = sum(size for _, size in files)
         log.info("fetching %s at %s: %.2f GB, where not here yet", given, commit[:12], size / 1e9)
-    wanted = [name for name, _ in files] or list(WANTED) if fetch == "all" else ["*.json"]
+    # without the hub's list, what was fetched before is known by its small files
+    wanted = [name for name, _ in files] if fetch == "all" and files else ["*.json"]
+    absent = (
+        f"{given} at {asked} is not in the cache ({constants.HF_HUB_CACHE}) and the hub can't be reached: fetch it on "
+        f"a machine with a network, or name a folder."
+    )
     try:
-        folder = Path(
-            snapshot_download(given, revision=commit, allow_patterns=wanted, ignore_patterns=list(OTHER_RUNTIMES))
-        )
+        folder = Path(snapshot_download(given, revision=commit, allow_patterns=wanted, local_files_only=listed is None))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise UserError(
-            f"{given} at {asked} is not in the cache ({constants.HF_HUB_CACHE}) and the hub can't be reached: "
-            f"fetch it on a machine with a network, or name a folder."
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise UserError(f"Fetching {given} failed: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(absent) from error
+    except Exception as error:  # see `_listed`
+        raise UserError(f"Fetching {given} failed: {reason(error)}") from error
     here = _on_disk(given, folder)
+    if fetch == "all" and not any(name.endswith(".safetensors") for name, _ in here.files):
+        raise UserError(absent)
     if not files or fetch == "all":
         files = here.files
     present = {name for name, _ in here.files}
@@ -173,6 +168,30 @@ def _on_hub(given: str, revision: str | None, fetch: Fetch) -> Located:
         warning = f"{given}: `{asked}` can move; pinned to --revision {located.revision}."
         located = replace(located, warning=warning)
     return located
+
+
+def _listed(given: str, asked: str) -> tuple[str, tuple[tuple[str, int], ...]] | None:
+    """The commit of a revision and the files that are wanted, as the hub says; None where it can't be asked.
+
+    Raises:
+        UserError: it does not give them, or gives pickles alone.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if constants.HF_HUB_OFFLINE:
+        return None
+    try:
+        info = HfApi().model_info(given, revision=asked, files_metadata=True, timeout=HUB_PATIENCE)
+    except HfHubHTTPError as error:
+        said = reason(error)
+        raise UserError(f"The hub does not give {given} at {asked}: {said}") from error
+    except Exception:  # noqa: BLE001  # the hub's client changes its HTTP library, and with it what says "no network"
+        return None  # no way to the hub: what was fetched before will do
+    siblings = info.siblings or []
+    files = _wanted([(one.rfilename, one.size or 0) for one in siblings])
+    _refuse_pickles(given, [one.rfilename for one in siblings], [name for name, _ in files])
+    return str(info.sha), files
 
 
 def _wanted(files: list[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
@@ -252,8 +271,10 @@ def _refuse_code(found: Located) -> None:
             )
 
 
-def _refuse_fragments(found: Located) -> None:
+def require_whole(found: Located) -> None:
     """Refuse what a broken download leaves: pointers of Git LFS, and files that end too early.
+
+    To be called before a library reads a model's files.
 
     Raises:
         UserError: there is one.
@@ -305,11 +326,18 @@ def safetensors_size(path: Path) -> int:
 
 def hub_name(source: str) -> str:
     """A bare name of timm stands for its place on the hub, unless there is a file or folder of that name."""
-    if "/" in source or Path(source).exists():
+    if not BARE.fullmatch(source) or Path(source).exists():
         return source
-    import timm
+    return f"timm/{source}" if _timm_has(source.split(".", maxsplit=1)[0]) else source
 
-    return f"timm/{source}" if timm.is_model(source.split(".", maxsplit=1)[0]) else source
+
+def _timm_has(name: str) -> bool:
+    """Whether timm has a model of a name, by its source: to import it takes ten seconds, for a typing error too."""
+    spec = find_spec("timm")
+    folders = spec.submodule_search_locations if spec is not None else None
+    made = f"\ndef {name}("
+    files = (file for folder in folders or () for file in Path(folder, "models").glob("*.py"))
+    return any(made in file.read_text(encoding="utf-8") for file in files)
 
 
 def stated(found: Located, library: str, version: str, model: str, options: Options) -> Source:

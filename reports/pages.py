@@ -66,6 +66,11 @@ class ReportPage:
     not_tested: Sequence[Row]
     shared: Sequence[Row]
     budget: Sequence[Row]
+    few_judged: Sequence[Row]
+    """Labels of whose images few or none pass the gate."""
+    unjudged: int
+    """Labels of whose images none does."""
+    labels: int
     smallest: Sequence[tuple[int, float | None]]
     models: Sequence[Row]
     runs: Sequence[Row]
@@ -80,6 +85,8 @@ def read_page(store: Store) -> ReportPage:
     rows = _named(store, "finding_cards")
     ((images,),) = store.rows("select count(*) from image")
     ((failed,),) = store.rows("select count(*) from failed_item")
+    ((labels,),) = store.rows("select count(*) from label")
+    few = _named(store, "few_judged")
     ((pairs,),) = store.rows("select coalesce(max(pairs), 0) from findings where provenance = 'test waves'")
     return ReportPage(
         name=audit["name"],
@@ -97,6 +104,9 @@ def read_page(store: Store) -> ReportPage:
         not_tested=_named(store, "not_tested"),
         shared=[row for row in _named(store, "shared_bugs") if row["classifiers"] > 1],
         budget=_named(store, "budget"),
+        few_judged=few,
+        unjudged=sum(not row["passed"] for row in few),
+        labels=labels,
         smallest=[(n, smallest_visible(n, settings, audit["tests"])) for n in sorted({24, 48, 96, int(pairs)} - {0})],
         models=store.records("select * from model order by role, name"),
         runs=[
@@ -127,7 +137,7 @@ def _cards(store: Store, rows: Sequence[Row]) -> list[Card]:
         by_hypothesis.setdefault(row["hypothesis_id"], []).append(row)
     cards = []
     for own in by_hypothesis.values():
-        strongest = max((row for row in own if row["status"] == "confirmed"), key=lambda row: row["effect"] or 0)
+        strongest = min((row for row in own if row["status"] == "confirmed"), key=lambda row: row["finding"])
         cards.append(
             Card(
                 label=strongest["label"],
@@ -139,7 +149,7 @@ def _cards(store: Store, rows: Sequence[Row]) -> list[Card]:
                 examples=_examples(store, strongest),
             )
         )
-    return sorted(cards, key=lambda card: (-(card.strongest["effect"] or 0), card.label, card.description))
+    return sorted(cards, key=lambda card: card.strongest["finding"])
 
 
 def _examples(store: Store, row: Row) -> list[Example]:

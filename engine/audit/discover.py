@@ -17,7 +17,7 @@ ITERATIONS = 25
 FAILURES = """
     select classifier, label, predicted, image_id, vector
     from outcome join embedding using (image_id)
-    where wave = 0 and verdict = 'bug'
+    where wave = 0 and verdict = 'failure'
     order by classifier, label, predicted, index
 """
 

@@ -23,9 +23,9 @@ NEW_EVIDENCE = """
     select
         hypothesis_id,
         classifier,
-        count(*) filter (both_gated)::integer as pairs,
-        count(*) filter (both_gated and event and not plain_event)::integer as more,
-        count(*) filter (both_gated and plain_event and not event)::integer as less
+        count(*) filter (both_passed)::integer as pairs,
+        count(*) filter (both_passed and event and not plain_event)::integer as more,
+        count(*) filter (both_passed and plain_event and not event)::integer as less
     from pair
     where wave = $wave
     group by all

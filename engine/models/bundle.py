@@ -114,9 +114,13 @@ class TokenizerSpec(_Frozen):
     """What stands around a text before it is split into tokens."""
     lowercase: bool = False
     """Whether the text is stripped and put in lower case first."""
+    expansions: tuple[tuple[str, str], ...] = ()
+    """Words that stand for several tokens, as a textual inversion of several vectors does, and those tokens."""
 
     def text_of(self, text: str) -> str:
         """What is split into tokens for a text."""
+        for word, tokens in self.expansions:
+            text = text.replace(word, tokens)
         return self.template.replace("{text}", text.strip().lower() if self.lowercase else text)
 
 

@@ -37,7 +37,7 @@ def no_backend(bundle: Bundle) -> Runner:
         UserError: always.
     """
     library = bundle.manifest.backend.library if bundle.manifest.backend else "a model library"
-    raise UserError(f"The bundle {bundle.folder} needs {library} to run a part of it: {how_to_install('models')}")
+    raise UserError(f"The bundle {bundle.folder} needs {library} to run a part of it: {how_to_install('models')}.")
 
 
 class OrtRunner:

@@ -15,7 +15,7 @@ from mothlight.engine.models.bundle import Backend, Bundle, Check, Manifest
 from mothlight.exporters.libraries import reason
 from mothlight.exporters.options import Options
 from mothlight.exporters.publish import Prepared
-from mothlight.exporters.source import WANTED, Located, stated
+from mothlight.exporters.source import WANTED, Located, require_whole, stated
 
 QUESTION = (
     "Describe this image in short plain sentences: what is seen, how it looks, where it is, what surrounds it, "
@@ -27,6 +27,7 @@ FOLDER = "library"
 
 def prepare_vision_language(found: Located, name: str, options: Options) -> Prepared:
     """The model's own files, to be copied into the bundle as they are."""
+    require_whole(found)
 
     def fill(work: Path) -> None:
         for file, _ in found.files:

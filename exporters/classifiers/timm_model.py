@@ -14,7 +14,7 @@ from mothlight.engine.models.resize import PILLOW, Resize
 from mothlight.exporters.images import LoadedClassifier
 from mothlight.exporters.libraries import library_errors
 from mothlight.exporters.preprocess import Preprocess, side
-from mothlight.exporters.source import Located
+from mothlight.exporters.source import Located, require_whole
 from mothlight.exporters.weights import WRAPPERS, fitted, read_tensors
 
 MODES: dict[str, Literal["shortest", "squash", "letterbox"]] = {
@@ -33,17 +33,29 @@ def load_classifier(found: Located, architecture: str | None = None) -> LoadedCl
     """
     model = load_timm(found, architecture)
     config = model.pretrained_cfg
+    if model.num_classes < 1:
+        raise UserError(f"{found.given} has no classifier (num_classes is {model.num_classes}): export an embedder.")
     preprocess, transform = timm_preprocess(found.origin, model)
     return LoadedClassifier(
         model=model,
         preprocess=preprocess,
         transform=transform,
-        names=config.get("label_names"),
+        names=_names(config.get("label_names")),
         outputs=int(model.num_classes),
+        activation="sigmoid" if model.num_classes == 1 else "softmax",
         library="timm",
         version=timm.__version__,
         architecture=str(config["architecture"]),
     )
+
+
+def _names(given: Any) -> tuple[str, ...] | None:
+    """Timm's label names: a list, or a dictionary by number, or of descriptions by name."""
+    if isinstance(given, dict):
+        if all(str(key).isdigit() for key in given):
+            return tuple(str(given[key]) for key in sorted(given, key=int))
+        return tuple(str(key) for key in given)
+    return None if given is None else tuple(str(name) for name in given)
 
 
 def load_timm(found: Located, architecture: str | None = None) -> Any:
@@ -52,6 +64,7 @@ def load_timm(found: Located, architecture: str | None = None) -> Any:
     Raises:
         UserError: there is none.
     """
+    require_whole(found)
     if found.path is not None and found.path.is_file():
         return _from_file(found, found.path, architecture or "")
     if not (found.folder / "model.safetensors").is_file():

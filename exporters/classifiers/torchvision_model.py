@@ -10,7 +10,7 @@ from mothlight.engine.models.resize import Resize
 from mothlight.exporters.images import LoadedClassifier
 from mothlight.exporters.libraries import library_errors
 from mothlight.exporters.preprocess import Preprocess
-from mothlight.exporters.source import Located
+from mothlight.exporters.source import Located, require_whole
 from mothlight.exporters.weights import WRAPPERS, fitted, read_tensors
 
 
@@ -31,10 +31,15 @@ def load_classifier(found: Located, architecture: str | None = None) -> LoadedCl
     chosen = choices[weights] if weights else choices.DEFAULT
     if found.path is None or found.path.suffix != ".safetensors":
         raise UserError(f"{found.given} is no safetensors file; torchvision's own downloads are pickles: convert them.")
+    require_whole(found)
     tensors = read_tensors(found.given, found.path)
     with library_errors(f"{found.given} does not fit torchvision's {name}"):
         model = get_model(name, weights=None, num_classes=_outputs(name, tensors), **_plain(name))
-        fitted(found.given, model, {key: tensor for key, tensor in tensors.items() if "aux" not in key.lower()})
+        fitted(
+            f"{found.given} does not fit torchvision's {name}",
+            model,
+            {key: tensor for key, tensor in tensors.items() if "aux" not in key.lower()},
+        )
     transform = chosen.transforms()
     preprocess = Preprocess(_resize(name, transform), transform.mean, transform.std)
     count = _count(model)
@@ -48,6 +53,7 @@ def load_classifier(found: Located, architecture: str | None = None) -> LoadedCl
         library="torchvision",
         version=torchvision.__version__,
         architecture=f"{name}.{chosen.name}",
+        activation="sigmoid" if count == 1 else "softmax",
     )
 
 

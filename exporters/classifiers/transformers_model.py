@@ -1,5 +1,6 @@
 """Any image classifier of transformers, with the preprocessing that was saved beside it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,10 +8,11 @@ import transformers
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
+from mothlight.exporters.classifiers.timm_model import of_timm
 from mothlight.exporters.images import LoadedClassifier
 from mothlight.exporters.libraries import library_errors
 from mothlight.exporters.preprocess import of_processor
-from mothlight.exporters.source import Located, variant_of
+from mothlight.exporters.source import Located, require_whole, variant_of
 from mothlight.exporters.weights import loaded_whole
 
 
@@ -35,19 +37,43 @@ def load_classifier(found: Located, architecture: str | None = None) -> LoadedCl
     if architecture is not None:
         raise UserError(f"{found.given} says itself what it is; leave --architecture out.")
     model, processor = load_transformers(found, architecture_of(found))
-    preprocess, transform = of_processor(found.origin, processor)
-    names = tuple(model.config.id2label[place] for place in range(model.config.num_labels))
-    own = None if all(name == f"LABEL_{place}" for place, name in enumerate(names)) else names
+    config = model.config
+    outputs = int(config.num_labels)
+    if config.problem_type == "regression":
+        raise UserError(f"{found.given} was trained for regression (problem_type in its config.json): no classifier.")
+    several = config.problem_type == "multi_label_classification" or outputs == 1
+    if hasattr(model, "timm_model"):
+        preprocess, transform = of_timm(found.origin, processor.data_config), processor.val_transforms
+    else:
+        preprocess, transform = of_processor(found.origin, processor)
     return LoadedClassifier(
         model=Logits(model),
         preprocess=preprocess,
         transform=transform,
-        names=own,
-        outputs=int(model.config.num_labels),
+        names=_names(found, config.id2label, outputs),
+        outputs=outputs,
         library="transformers",
         version=transformers.__version__,
         architecture=type(model).__name__,
+        activation="sigmoid" if several else "softmax",
     )
+
+
+def _names(found: Located, named: Mapping[Any, Any], outputs: int) -> tuple[str, ...] | None:
+    """The labels' names in the order of the outputs; None where they are numbers only.
+
+    Raises:
+        UserError: an output has none.
+    """
+    by_number = {int(place): str(name) for place, name in named.items()}
+    first = min(by_number, default=0)
+    if set(by_number) != set(range(first, first + outputs)) or first > 1:
+        raise UserError(
+            f"{found.given}: the id2label of its config.json has {len(by_number)} entries from {first} on, and there "
+            f"are {outputs} outputs: mend it, or give --labels FILE with one label per line."
+        )
+    names = tuple(by_number[first + place] for place in range(outputs))
+    return None if all(name == f"LABEL_{place}" for place, name in enumerate(names)) else names
 
 
 def architecture_of(found: Located) -> str:
@@ -72,6 +98,8 @@ def load_transformers(found: Located, kind: str, processor: str = "AutoImageProc
     if not weights:
         raise UserError(f"{found.given} has no safetensors file; mothlight loads no pickled weights.")
     safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+    require_whole(found)
 
     def load(**more: Any) -> Any:
         return getattr(transformers, kind).from_pretrained(

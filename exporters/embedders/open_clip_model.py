@@ -13,7 +13,7 @@ from mothlight.engine.models.resize import Resize
 from mothlight.exporters.images import LoadedEmbedder
 from mothlight.exporters.libraries import reason
 from mothlight.exporters.preprocess import Preprocess, side
-from mothlight.exporters.source import Located
+from mothlight.exporters.source import Located, require_whole
 from mothlight.exporters.tokenizers import TextInput, canonical, tidy
 
 MODES = {"shortest": "shortest", "squash": "squash", "longest": "letterbox"}
@@ -59,6 +59,7 @@ def load_embedder(found: Located) -> LoadedEmbedder:
     for name in ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"):
         if not (found.folder / name).is_file():
             raise UserError(f"{found.given} has no {name}; it is not a folder that open_clip saved.")
+    require_whole(found)
     try:
         model, transform = open_clip.create_model_from_pretrained(f"local-dir:{found.folder}")
         tokenize: Any = open_clip.get_tokenizer(f"local-dir:{found.folder}")

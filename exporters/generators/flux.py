@@ -117,6 +117,10 @@ class Flux(Diffusion):
         del scheduler
         return 1.0
 
+    def size_step(self) -> int:
+        """Two by two latents make a token."""
+        return 2 * self.scale
+
     def text_inputs(self) -> list[TextInput]:
         """A CLIP tokenizer and a T5's."""
         pipeline = self.pipeline

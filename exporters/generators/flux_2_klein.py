@@ -9,7 +9,7 @@ from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from torch import Tensor, nn
 
 from mothlight.engine.models.bundle import TokenizerSpec
-from mothlight.exporters.diffusion import Diffusion, to_images
+from mothlight.exporters.diffusion import Diffusion, Guidance, to_images
 from mothlight.exporters.tokenizers import TextInput
 
 TOKENS = 512
@@ -110,6 +110,14 @@ class Flux2Klein(Diffusion):
     def _layers(self) -> tuple[int, ...]:
         count = int(self.pipeline.text_encoder.config.num_hidden_layers)
         return LAYERS if count >= max(LAYERS) else tuple(round(count * layer / 36) for layer in LAYERS)
+
+    def guidance_kind(self, guidance: float | None) -> Guidance:
+        """A distilled one is not steered."""
+        return "none" if self.ignores_guidance() else super().guidance_kind(guidance)
+
+    def ignores_guidance(self) -> bool:
+        """As the pipeline says of distilled models."""
+        return bool(self.pipeline.config.get("is_distilled"))
 
     def text_inputs(self) -> list[TextInput]:
         """One tokenizer, with the chat around the text that the pipeline puts there."""

@@ -1,5 +1,6 @@
 """Stable Diffusion 1.x, 2.x, SD-Turbo and latent consistency models: a UNet under one CLIP."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mothlight.engine.models.bundle import TokenizerSpec
-from mothlight.exporters.diffusion import Diffusion, Guidance
+from mothlight.exporters.diffusion import Diffusion, Guidance, length_of
 from mothlight.exporters.tokenizers import TextInput
 
 
@@ -66,11 +67,14 @@ class StableDiffusion(Diffusion):
         """The latent consistency pipeline's own."""
         return 8.5 if self._distilled() else None
 
+    def size_step(self) -> int:
+        """The pipeline itself wants multiples of 8."""
+        return math.lcm(8, self.scale)
+
     def text_inputs(self) -> list[TextInput]:
         """One CLIP tokenizer."""
         tokenizer = self.pipeline.tokenizer
-        length = int(self.pipeline.text_encoder.config.max_position_embeddings)
-        return [TextInput(TokenizerSpec(), tokenizer, length)]
+        return [TextInput(TokenizerSpec(), tokenizer, length_of(tokenizer))]
 
     def text_module(self) -> nn.Module:
         """See `EncodeText`."""

@@ -56,6 +56,7 @@ class StableDiffusion3(Diffusion):
     """`StableDiffusion3Pipeline`."""
 
     text_parts: ClassVar = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    optional_parts: ClassVar = ("text_encoder_3",)
     conditions: ClassVar = ("embedding", "pooled")
 
     def start(self, scheduler: Any, steps: int) -> Tensor:
@@ -71,6 +72,10 @@ class StableDiffusion3(Diffusion):
         """Flow matching starts from plain noise."""
         del scheduler
         return 1.0
+
+    def size_step(self) -> int:
+        """The transformer's patches."""
+        return self.scale * int(self.model.config.patch_size)
 
     def text_inputs(self) -> list[TextInput]:
         """Two CLIP tokenizers, and a T5's where there is one."""

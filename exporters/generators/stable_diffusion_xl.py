@@ -1,5 +1,6 @@
 """SDXL and SDXL-Turbo: a UNet under two CLIPs, a pooled embedding, and the image's size as an input."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mothlight.engine.models.bundle import TokenizerSpec
-from mothlight.exporters.diffusion import Diffusion
+from mothlight.exporters.diffusion import Decode, Diffusion, length_of
 from mothlight.exporters.tokenizers import TextInput
 
 
@@ -58,21 +59,29 @@ class StableDiffusionXL(Diffusion):
         """As the pipeline's configuration says."""
         return bool(self.pipeline.config.force_zeros_for_empty_prompt)
 
+    def size_step(self) -> int:
+        """The pipeline itself wants multiples of 8."""
+        return math.lcm(8, self.scale)
+
     def text_inputs(self) -> list[TextInput]:
         """Two CLIP tokenizers, which pad with different tokens."""
         pipeline = self.pipeline
         return [
-            TextInput(TokenizerSpec(), pipeline.tokenizer, pipeline.tokenizer.model_max_length),
+            TextInput(TokenizerSpec(), pipeline.tokenizer, length_of(pipeline.tokenizer)),
             TextInput(
                 TokenizerSpec(file="tokenizer_2.json", ids="ids_2"),
                 pipeline.tokenizer_2,
-                pipeline.tokenizer_2.model_max_length,
+                length_of(pipeline.tokenizer_2),
             ),
         ]
 
     def text_module(self) -> nn.Module:
         """See `EncodeText`."""
         return EncodeText(self.pipeline.text_encoder, self.pipeline.text_encoder_2)
+
+    def decode_module(self) -> nn.Module:
+        """Some of its autoencoders know each channel's mean and spread (Playground)."""
+        return Decode(self.pipeline.vae, per_channel=True)
 
     def predict_module(self) -> nn.Module:
         """See `Predict`."""

@@ -1,3 +1,4 @@
+-- How often each classifier fails on plain prompts.
 select
     rate.classifier,
     sum(rate.n)::bigint as n,

@@ -1,8 +1,9 @@
+-- Whose error each image was, by classifier.
 select
     classifier,
     sum(images)::bigint as images,
     sum(passes)::bigint as passes,
-    sum(bugs)::bigint as bugs,
+    sum(failures)::bigint as failures,
     sum(generator_misses)::bigint as generator_misses,
     sum(ambiguous)::bigint as ambiguous
 from ledger

@@ -14,10 +14,10 @@ select
     case
         when gate_score.score < audit.gate_lower then 'generator_miss'
         when gate_score.score < audit.gate_upper then 'ambiguous'
-        when accepted_label.accepted is null then 'bug'
+        when accepted_label.accepted is null then 'failure'
         else 'pass'
     end as verdict,
-    gate_score.score >= audit.gate_upper as gated,
+    gate_score.score >= audit.gate_upper as passed,
     accepted_label.accepted is null as wrong,
     prediction.predicted <> prompt.label as strictly_wrong
 from prediction

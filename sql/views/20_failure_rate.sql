@@ -5,14 +5,14 @@ select
     prompt_id,
     classifier,
     phase,
-    count(*) filter (gated) as n,
-    count(*) filter (gated and wrong) as failures,
+    count(*) filter (passed) as n,
+    count(*) filter (passed and wrong) as failures,
     failures / nullif(n, 0) as rate,
     wilson_low(failures, n) as rate_low,
     wilson_high(failures, n) as rate_high,
-    count(*) filter (gated and strictly_wrong) as strict_failures,
+    count(*) filter (passed and strictly_wrong) as strict_failures,
     count(*) as images,
-    count(*) filter (wrong) as failures_ungated,
+    count(*) filter (wrong) as failures_without_gate,
     n / images as gate_pass_rate
 from outcome
 group by all;

@@ -1,6 +1,6 @@
 create or replace view confusion as
 with plain as (
-    select * from outcome where description = '' and phase <> 'reserve' and gated
+    select * from outcome where description = '' and phase <> 'reserve' and passed
 ),
 total as (
     select classifier, label, count(*) as n from plain group by all

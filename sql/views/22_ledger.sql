@@ -5,7 +5,7 @@ select
     phase,
     count(*) as images,
     count(*) filter (verdict = 'pass') as passes,
-    count(*) filter (verdict = 'bug') as bugs,
+    count(*) filter (verdict = 'failure') as failures,
     count(*) filter (verdict = 'generator_miss') as generator_misses,
     count(*) filter (verdict = 'ambiguous') as ambiguous
 from outcome

@@ -7,9 +7,9 @@ select
     described.index,
     described.image_id,
     plain.image_id as plain_image_id,
-    described.gated as gated,
-    plain.gated as plain_gated,
-    described.gated and plain.gated as both_gated,
+    described.passed as passed,
+    plain.passed as plain_passed,
+    described.passed and plain.passed as both_passed,
     described.wrong and hypothesis.event in ('', described.predicted) as event,
     plain.wrong and hypothesis.event in ('', plain.predicted) as plain_event
 from hypothesis

@@ -25,15 +25,15 @@ counted as (
         classifier,
         reserved,
         count(*) as images,
-        count(*) filter (gated) as n,
-        count(*) filter (gated and event) as failures,
-        count(*) filter (plain_gated) as baseline_n,
-        count(*) filter (plain_gated and plain_event) as baseline_failures,
-        count(*) filter (both_gated) as pairs,
-        count(*) filter (both_gated and event and not plain_event) as more,
-        count(*) filter (both_gated and plain_event and not event) as less,
-        count(*) filter (event) as failures_ungated,
-        count(*) filter (plain_event) as baseline_failures_ungated
+        count(*) filter (passed) as n,
+        count(*) filter (passed and event) as failures,
+        count(*) filter (plain_passed) as baseline_n,
+        count(*) filter (plain_passed and plain_event) as baseline_failures,
+        count(*) filter (both_passed) as pairs,
+        count(*) filter (both_passed and event and not plain_event) as more,
+        count(*) filter (both_passed and plain_event and not event) as less,
+        count(*) filter (event) as failures_without_gate,
+        count(*) filter (plain_event) as baseline_failures_without_gate
     from used
     group by all
 ),
@@ -45,6 +45,15 @@ chosen as (
     qualify row_number() over (partition by hypothesis_id, classifier order by counted.reserved desc) = 1
 )
 select
+    case when chosen.status = 'confirmed' then row_number() over (
+        order by
+            chosen.status = 'confirmed' desc,
+            (chosen.more - chosen.less) / nullif(chosen.pairs, 0) desc,
+            chosen.classifier,
+            hypothesis.label,
+            hypothesis.description,
+            hypothesis.hypothesis_id
+    ) end as finding,
     chosen.classifier,
     hypothesis.label,
     coalesce(nullif(hypothesis.event, ''), 'any error') as predicted,
@@ -68,8 +77,8 @@ select
     chosen.more,
     chosen.less,
     chosen.pairs / chosen.images as pair_pass_rate,
-    chosen.failures_ungated / chosen.images as rate_ungated,
-    chosen.baseline_failures_ungated / chosen.images as baseline_rate_ungated,
+    chosen.failures_without_gate / chosen.images as rate_without_gate,
+    chosen.baseline_failures_without_gate / chosen.images as baseline_rate_without_gate,
     chosen.n / chosen.images as gate_pass_rate,
     chosen.pairs < chosen.images / 2 as gate_limited,
     chosen.e_value,
@@ -85,4 +94,4 @@ from chosen
 join hypothesis using (hypothesis_id)
 join prompt on prompt.prompt_id = hypothesis.prompt_id;
 
-comment on view findings is 'One row per description and classifier: status, rates with 95 % intervals, paired effect over the plain prompt, evidence. A confirmed row''s rates come from the reserve unless it says selected.';
+comment on view findings is 'One row per description and classifier: status, rates with 95 % intervals, paired effect over the plain prompt, evidence. Confirmed ones are numbered in `finding`, the largest effect first. A confirmed row''s rates come from the reserve unless it says selected.';

@@ -20,10 +20,11 @@ import pytest
 from mothlight.engine import session as session_module
 from mothlight.engine.config import AuditConfig
 from mothlight.engine.executor.pipeline import run_in_order
-from mothlight.engine.opening import DATABASE, Models, open_database
+from mothlight.engine.opening import Models, open_database
 from mothlight.engine.session import Progress, Session
 from mothlight.engine.world.scene import LABELS, SENTENCES
 from mothlight.sql import open_audit
+from mothlight.sql.store import DATABASE
 from tests.engine.conftest import small_config, toml_of
 
 Rows = list[tuple[Any, ...]]
@@ -49,12 +50,12 @@ def run(folder: Path, models: Models, config: AuditConfig, progress: Progress | 
 
 
 def canonical(folder: Path) -> Rows:
-    with open_audit(folder / DATABASE, read_only=True) as store:
+    with open_audit(folder / DATABASE) as store:
         return store.query("canonical")
 
 
 def ask(folder: Path, statement: str) -> Rows:
-    with open_audit(folder / DATABASE, read_only=True) as store:
+    with open_audit(folder / DATABASE) as store:
         return store.rows(statement)
 
 
@@ -96,8 +97,8 @@ def test_discovery_is_never_proof_and_no_index_is_used_twice(whole: Path) -> Non
 def test_evidence_is_what_the_pairs_say(whole: Path) -> None:
     recounted = """
         select hypothesis_id, classifier, wave,
-            count(*) filter (both_gated), count(*) filter (both_gated and event and not plain_event),
-            count(*) filter (both_gated and plain_event and not event)
+            count(*) filter (both_passed), count(*) filter (both_passed and event and not plain_event),
+            count(*) filter (both_passed and plain_event and not event)
         from pair where phase = 'test' group by all
     """
     stored = "select hypothesis_id, classifier, wave, pairs, more, less from evidence"
@@ -295,7 +296,7 @@ def refused(arguments: Sequence[str]) -> tuple[int, str]:
         ("seed = ", "sead = ", 2, "there is no setting `sead`; did you mean `seed`?"),
         ('name = "fly"', 'name = "gnat"', 2, "has no label `gnat`"),
         ("max_images = 460", "max_images = 50", 2, "the discovery alone takes 96 images"),
-        ("tinyworld:clip", "tinyworld:gate", 6, "is a gate, but a embedder is wanted"),
+        ("tinyworld:clip", "tinyworld:gate", 2, "is a gate, and `embedder` wants an embedder"),
     ],
 )
 def test_bad_settings_are_one_sentence(
@@ -334,7 +335,7 @@ def test_a_damaged_database_is_found(whole: Path, small_toml: Path, tmp_path: Pa
 
 def test_a_second_writer_is_told_of_the_first(whole: Path, small_toml: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "busy")
-    with open_audit(tmp_path / "busy" / DATABASE):
+    with open_audit(tmp_path / "busy" / DATABASE, read_only=False):
         code, words = refused(command(small_toml, tmp_path / "busy"))
     assert code == 5
     assert f"PID {os.getpid()}" in words
@@ -344,7 +345,7 @@ def test_another_seed_in_the_same_folder_is_refused(whole: Path, small_toml: Pat
     shutil.copytree(whole, tmp_path / "same")
     code, words = refused(command(small_toml, tmp_path / "same", "--seed", "77"))
     assert code == 2
-    assert "other settings (seed)" in words
+    assert "other settings (seed = 1, now 77)" in words
 
 
 def test_the_audit_knows_no_word_of_the_world(root: Path) -> None:

@@ -61,7 +61,7 @@ def test_an_onnx_file_is_audited_from_toml_alone(tmp_path: Path) -> None:
     assert code == 0, words
     code, words = mothlight("audit", str(tmp_path / "own.toml"), "--out", str(tmp_path / "audit"), home=tmp_path)
     assert code == 0, words
-    with open_audit(tmp_path / "audit" / "audit.duckdb", read_only=True) as store:
+    with open_audit(tmp_path / "audit" / "audit.duckdb") as store:
         ((name, source),) = store.rows("select name, source from model where role = 'classifier'")
         assert (name, source.partition(" ")[0]) == ("mine", "onnx")
         ((images,),) = store.rows("select count(*) from prediction where classifier = 'mine'")

@@ -15,7 +15,7 @@ from mothlight.engine.errors import UserError
 from mothlight.exporters import classifier, embedder, generator
 from mothlight.exporters.libraries import quiet
 from mothlight.exporters.options import Options
-from mothlight.exporters.source import Located, locate
+from mothlight.exporters.source import Located, locate, require_whole
 from tests.exporters import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries warn of their own deprecations
@@ -157,10 +157,10 @@ def test_broken_downloads_are_said(models: Path, tmp_path: Path) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="the download broke off"):
-        locate(str(tmp_path / "half"))
+        require_whole(locate(str(tmp_path / "half")))
     file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n")
     with pytest.raises(UserError, match="pointer of Git LFS"):
-        locate(str(tmp_path / "half"))
+        require_whole(locate(str(tmp_path / "half")))
     file.write_bytes(b"")
     with pytest.raises(UserError, match="nothing readable"):
-        locate(str(tmp_path / "half"))
+        require_whole(locate(str(tmp_path / "half")))

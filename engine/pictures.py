@@ -1,0 +1,74 @@
+"""Images out of an audit, as files in folders by label and prediction, with a table of what they are."""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mothlight.engine.errors import DiskFullError, UserError
+from mothlight.sql import Store
+
+OF_A_FINDING = """
+    select distinct outcome.*
+    from findings
+    join pair using (hypothesis_id, classifier)
+    join outcome on outcome.image_id = pair.image_id and outcome.classifier = pair.classifier
+    where findings.finding = $finding and pair.passed and pair.event
+    order by index
+"""
+COLUMNS = ("image_id", "classifier", "label", "predicted", "description", "phase", "index", "score", "verdict")
+LISTING = "images.csv"
+NO_SPACE = 28
+
+
+def write_finding(store: Store, number: int, out: Path, limit: int) -> tuple[int, int]:
+    """The images that show a finding; how many were written, and how many there are.
+
+    Raises:
+        UserError: there is no finding of that number, or the folder can't be written.
+    """
+    ((known,),) = store.rows("select coalesce(max(finding), 0) from findings")
+    if not 1 <= number <= known:
+        raise UserError(f"There is no finding {number}; " + (f"they go to {known}." if known else "none is confirmed."))
+    return _write(store, store.records(OF_A_FINDING, finding=number), out, limit)
+
+
+def write_where(store: Store, condition: str, out: Path, limit: int) -> tuple[int, int]:
+    """The images that a condition on the view `outcome` holds for; as `write_finding`.
+
+    Raises:
+        UserError: DuckDB refuses the condition, or the folder can't be written.
+    """
+    answers = store.ask(f"select * from outcome where ({condition}\n) order by label, description, index, classifier")  # noqa: S608  # a person's own words, on a connection that can't write
+    if len(answers) != 1:
+        raise UserError("--where takes one condition on the view `outcome`, such as \"label = 'fly' and wrong\".")
+    rows = [dict(zip(answers[0].columns, row, strict=True)) for row in answers[0].rows]
+    return _write(store, rows, out, limit)
+
+
+def _write(store: Store, rows: Sequence[dict[str, Any]], out: Path, limit: int) -> tuple[int, int]:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not empty; name another --out.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / LISTING).open("x", encoding="utf-8", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(("file", *COLUMNS))
+            for row in rows[:limit]:
+                place = Path(folder_name(row["label"]), folder_name(row["predicted"]), f"{row['image_id']}.jpg")
+                ((jpeg,),) = store.rows("select jpeg from image where image_id = $key", key=row["image_id"])
+                (out / place).parent.mkdir(parents=True, exist_ok=True)
+                (out / place).write_bytes(jpeg)
+                table.writerow((place.as_posix(), *(row[name] for name in COLUMNS)))
+    except OSError as error:
+        if error.errno == NO_SPACE:
+            raise DiskFullError(f"The disk is full: not all images fit into {out}.") from error
+        raise UserError(f"Can't write to {out}: {error.strerror}.") from error
+    return min(len(rows), limit), len(rows)
+
+
+def folder_name(label: str) -> str:
+    """A label as a folder: no part of it leads elsewhere."""
+    name = re.sub(r"[^\w ()'-]+", "_", label).strip(" ._")[:80]
+    return name or "_"

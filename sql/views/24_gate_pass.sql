@@ -1,0 +1,22 @@
+create or replace view gate_pass as
+with counted as (
+    select prompt.label, count(*) as images, count(*) filter (gate_score.score >= audit.gate_upper) as passed
+    from image
+    join gate_score using (image_id)
+    join chunk using (chunk_id)
+    join prompt on prompt.prompt_id = image.prompt_id
+    cross join audit
+    where chunk.wave = 0
+    group by prompt.label
+)
+select
+    label,
+    images,
+    passed,
+    passed / images as rate,
+    wilson_low(passed, images) as rate_low,
+    wilson_high(passed, images) as rate_high,
+    wilson_high(passed, images) < 0.5 as few
+from counted;
+
+comment on view gate_pass is 'How many images of each label''s plain prompt pass the gate, with a 95 % Wilson interval; few where it lies below a half. Only what passes is judged.';
