@@ -28,15 +28,15 @@ QUOTED = frozenset(',"\r\n')
 
 def show(answer: Answer, form: Format, limit: int, out: TextIO = sys.stdout) -> None:
     """Print an answer: at most `limit` rows as a table, all of them as JSON or CSV."""
+    names = distinct(answer.columns)
     if form == "json":
-        names = distinct(answer.columns)
         rows = [dict(zip(names, map(_plain, row), strict=True)) for row in answer.rows]
         json.dump(rows, out, indent=1, allow_nan=False)
         out.write("\n")
     elif form == "csv":
         out.writelines(
             ",".join(_quoted(cell) for cell in row) + "\n"
-            for row in (answer.columns, *([_cell(value) for value in row] for row in answer.rows))
+            for row in (names, *([_cell(value) for value in row] for row in answer.rows))
         )
     else:
         _show_table(answer, limit, out)
@@ -88,7 +88,10 @@ def _show_table(answer: Answer, limit: int, out: TextIO) -> None:
     rows = [[printable(_text(value)) for value in row] for row in answer.rows[:limit]]
     more = [f"… {len(answer.rows) - limit:,} more"] if len(answer.rows) > limit else []
     width = Console().width if out.isatty() else WIDE
-    if rows and _too_wide(answer.columns, rows, width):
+    if _too_wide(answer.columns, rows, width):
+        if not rows:
+            _print(out, f"No rows; the columns are {', '.join(answer.columns)}.")
+            return
         _print(out, *(part for place, row in enumerate(rows, 1) for part in _on_its_side(answer, place, row)), *more)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")

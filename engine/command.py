@@ -5,8 +5,8 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,27 +160,35 @@ def sql_command(audit: Path, statement: str | None, form: Format, limit: int) ->
         UserError: there is no statement, DuckDB refuses it, or several should become one JSON or CSV.
         DiskFullError, UserError: the answer can't be written.
     """
-    with open_audit(audit, locked_down=True) as store:
-        try:
-            if statement is None:
-                show_views(store)
-                return
-            answers = [one for one in store.ask(sys.stdin.read() if statement == "-" else statement) if one.columns]
-            if len(answers) > 1 and form != "table":
-                raise UserError(
-                    f"{len(answers)} statements give answers, and one {form.upper()} holds one: ask singly."
-                )
-            for answer in answers:
-                show(answer, form, limit)
-        except BrokenPipeError:
-            # the reader has seen enough, as in `| head`; what Python would still flush goes nowhere
-            discard(sys.stdout)
-            sys.exit(PIPE_CLOSED)
-        except OSError as error:
-            discard(sys.stdout)
-            if error.errno == errno.ENOSPC:
-                raise DiskFullError("The answer can't be written: the disk is full.") from error
-            raise UserError(f"The answer can't be written: {error.strerror}.") from error
+    with open_audit(audit, locked_down=True) as store, _answering():
+        if statement is None:
+            show_views(store)
+            return
+        answers = [one for one in store.ask(sys.stdin.read() if statement == "-" else statement) if one.columns]
+        if len(answers) > 1 and form != "table":
+            raise UserError(f"{len(answers)} statements give answers, and one {form.upper()} holds one: ask singly.")
+        for answer in answers:
+            show(answer, form, limit)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """What is written inside goes to standard output, and is the point of the command.
+
+    Raises:
+        DiskFullError, UserError: it can't be written.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        # the reader has seen enough, as in `| head`; what Python would still flush goes nowhere
+        discard(sys.stdout)
+        sys.exit(PIPE_CLOSED)
+    except OSError as error:
+        discard(sys.stdout)
+        if error.errno == errno.ENOSPC:
+            raise DiskFullError("The answer can't be written: the disk is full.") from error
+        raise UserError(f"The answer can't be written: {error.strerror}.") from error
 
 
 def query_command(audit: Path, name: str | None, form: Format, limit: int) -> None:
@@ -191,7 +199,8 @@ def query_command(audit: Path, name: str | None, form: Format, limit: int) -> No
     """
     if name is None:
         open_audit(audit).close()
-        show_queries()
+        with _answering():
+            show_queries()
         return
     text = query_text(name)
     if words := sorted(set(re.findall(r"\$(\w+)", text))):

@@ -64,7 +64,7 @@ def load_models(config: AuditConfig, folder: Path, load_backend: LoadBackend = n
         load_own("captioner", config.captioner, "captioner"),
         load_backend,
     )
-    _check_labels(config, models)
+    check_labels(config, models)
     if models.gate.manifest.thresholds is None:
         raise UserError(f"The gate {models.gate.folder} has no thresholds; export it again as a gate.")
     names = [bundle.manifest.name for bundle in models.classifiers]
@@ -73,7 +73,7 @@ def load_models(config: AuditConfig, folder: Path, load_backend: LoadBackend = n
     return models
 
 
-def _check_labels(config: AuditConfig, models: Models) -> None:
+def check_labels(config: AuditConfig, models: Models) -> None:
     """Every label must be known to all who judge, and to the renderer if it draws; every accepted one to a classifier.
 
     Raises:

@@ -50,12 +50,14 @@ def write_where(store: Store, condition: str, out: Path, limit: int) -> tuple[in
 def _write(store: Store, rows: Sequence[dict[str, Any]], out: Path, limit: int) -> tuple[int, int]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty; name another --out.")
+    images = list(dict.fromkeys(row["image_id"] for row in rows))  # several classifiers may have named one
+    chosen = set(images[:limit])
     try:
         out.mkdir(parents=True, exist_ok=True)
         with (out / LISTING).open("x", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
             table.writerow(("file", *COLUMNS))
-            for row in rows[:limit]:
+            for row in (row for row in rows if row["image_id"] in chosen):
                 place = Path(folder_name(row["label"]), folder_name(row["predicted"]), f"{row['image_id']}.jpg")
                 ((jpeg,),) = store.rows("select jpeg from image where image_id = $key", key=row["image_id"])
                 (out / place).parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +67,7 @@ def _write(store: Store, rows: Sequence[dict[str, Any]], out: Path, limit: int) 
         if error.errno == NO_SPACE:
             raise DiskFullError(f"The disk is full: not all images fit into {out}.") from error
         raise UserError(f"Can't write to {out}: {error.strerror}.") from error
-    return min(len(rows), limit), len(rows)
+    return len(chosen), len(images)
 
 
 def folder_name(label: str) -> str:

@@ -1,6 +1,8 @@
 """A pipeline of diffusers → a generator's bundle; what is special to a family stands in `generators`."""
 
+import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -193,11 +195,32 @@ def load_pipeline(found: Located, options: Options) -> Any:
             parts[name] = load_scheduler(found, of, options.sampler)
         elif library in ("diffusers", "transformers"):
             parts |= load_part(found, name, library, of)
-    with library_errors(f"{found.given} can't be loaded"):
-        pipeline: Any = kind.from_pretrained(found.folder, local_files_only=True, dtype=torch.float32, **parts)
+    with library_errors(f"{found.given} can't be loaded"), with_scheduler(found, parts["scheduler"]) as folder:
+        pipeline: Any = kind.from_pretrained(folder, local_files_only=True, dtype=torch.float32, **parts)
     if options.lora is not None:
         fuse_lora(pipeline, options.lora, options.lora_scale)
     return pipeline
+
+
+@contextmanager
+def with_scheduler(found: Located, scheduler: Any) -> Iterator[Path]:
+    """The pipeline's folder, or one of links to it whose index names the scheduler that is used.
+
+    diffusers looks at the class that the index names even where another scheduler is handed to it, and fails if that
+    class needs a library that is not there.
+    """
+    index = found.json("model_index.json")
+    if index["scheduler"][1] == type(scheduler).__name__:
+        yield found.folder
+        return
+    with tempfile.TemporaryDirectory(prefix="mothlight-pipeline-") as name:
+        folder = Path(name)
+        for entry in found.folder.resolve().iterdir():
+            if entry.name != "model_index.json":
+                (folder / entry.name).symlink_to(entry)
+        told = {**index, "scheduler": ["diffusers", type(scheduler).__name__]}
+        (folder / "model_index.json").write_text(json.dumps(told), encoding="utf-8")
+        yield folder
 
 
 def load_scheduler(found: Located, kind: str, sampler: str | None) -> Any:
