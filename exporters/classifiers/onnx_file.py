@@ -1,4 +1,4 @@
-"""Any classifier that is an ONNX file, described by a small TOML: its graph stays byte for byte as it came.
+"""Any classifier that is an ONNX file, described by a small TOML (exporters/README.md): its graph stays as it came.
 
 What the graph leaves out stands in two graphs beside it: `preprocess` makes its input of images of any size, and
 `postprocess` makes scores of its output. torch has no part in it.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mothlight.engine.config import load_config
+from mothlight.engine.vocabulary import imagenet
 from mothlight.sql import open_audit
 from tests.exporters import test_onnx_file, tiny
 from tests.exporters.hub import mothlight, serving
@@ -87,3 +88,53 @@ def test_wrong_options_of_a_bundle_are_one_sentence(tmp_path: Path) -> None:
         code, words = mothlight("export", "all", str(path), "--dry-run", home=tmp_path)
         assert (code, words.count("\n")) == (2, 1)
         assert sentence in words
+
+
+def as_the_hub_has_them(folder: Path) -> dict[str, Path]:
+    """The preset's models: small ones of the same classes, with the files that lie beside them on the hub."""
+    made = {
+        "stabilityai/sd-turbo": tiny.stable_diffusion(folder / "sd-turbo"),
+        "madebyollin/taesd": tiny.tiny_autoencoder(folder / "taesd"),
+        "timm/resnet50.a1_in1k": tiny.timm_of_imagenet(folder / "resnet", "test_resnet"),
+        "timm/convnext_tiny.fb_in1k": tiny.timm_of_imagenet(folder / "convnext", "test_convnext"),
+        "timm/vit_base_patch16_224.augreg_in21k_ft_in1k": tiny.timm_of_imagenet(folder / "vit", "test_vit"),
+        "google/siglip-base-patch16-224": tiny.siglip(folder / "siglip", sure=True),
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": tiny.open_clip_embedder(folder / "clip"),
+        "Salesforce/blip-image-captioning-base": tiny.blip(folder / "blip"),
+    }
+    pipeline = made["stabilityai/sd-turbo"]
+    (pipeline / "sd_turbo.safetensors").write_bytes(b"all of it again")
+    for file in pipeline.rglob("*model.safetensors"):
+        shutil.copyfile(file, file.with_name(f"{file.stem}.fp16.safetensors"))
+    for one in made.values():
+        (one / "pytorch_model.bin").write_bytes(b"\x80\x04 a pickle beside the safetensors")
+    (made["laion/CLIP-ViT-B-32-laion2B-s34B-b79K"] / "model.safetensors").write_bytes(b"for another library")
+    return made
+
+
+@pytest.mark.slow
+def test_the_imagenet_preset_from_its_hub_ids_to_a_report(tmp_path: Path) -> None:
+    text = next(path for path in EXAMPLES if path.stem == "imagenet").read_text(encoding="utf-8")
+    smaller = "max_images = 100\ndiscovery_images = 4\nwave_images = 2\nreserve_pairs = 2\nchunk_images = 4\n"
+    text = text.replace("max_images = 100_000\n", smaller).replace("batch = 8", "batch = 4")
+    (tmp_path / "imagenet.toml").write_text(text, encoding="utf-8")
+    settings = str(tmp_path / "imagenet.toml")
+    with serving(as_the_hub_has_them(tmp_path / "hub")) as hub:
+        code, words = mothlight("export", "all", settings, home=tmp_path / "home", hub=hub.url)
+    assert code == 0, words
+    beside = ("pytorch_model.bin", "sd_turbo.safetensors", "model.fp16.safetensors")
+    assert not set(beside) & set(hub.fetched)
+    assert not any(name.endswith("fp16.safetensors") for name in hub.fetched)
+    code, words = mothlight("audit", settings, "--out", str(tmp_path / "audit"), home=tmp_path / "home", offline=True)
+    assert code == 0, words
+    with open_audit(tmp_path / "audit") as store:
+        assert store.rows("select count(*) from failed_item") == [(0,)]
+        assert store.rows("select count(distinct classifier) from prediction") == [(3,)]
+        names = [word.name for word in imagenet()]
+        unknown = "select count(*) from prediction where predicted not in (select unnest($names))"
+        ((strange,),) = store.rows(unknown, names=names)
+        assert strange == 0
+        ((passed,),) = store.rows("select sum(passed) from gate_pass")
+        assert passed == 80
+        assert store.rows("select count(*) from caption") == [(80,)]
+    assert (tmp_path / "audit" / "report" / "index.html").is_file()

@@ -414,6 +414,15 @@ def timm_classifier(folder: Path) -> Path:
     return folder
 
 
+def timm_of_imagenet(folder: Path, architecture: str) -> Path:
+    """A small model of timm with ImageNet's classes, saved as the hub has them: without names."""
+    from timm.models import save_for_hf
+
+    model = seeded(lambda: timm.create_model(architecture))
+    save_for_hf(model, str(folder), {"pretrained_cfg": model.pretrained_cfg}, safe_serialization=True)
+    return folder
+
+
 def torchvision_classifier(folder: Path) -> Path:
     """A safetensors file of a MobileNet of torchvision."""
     from safetensors.torch import save_file
@@ -472,8 +481,11 @@ def open_clip_embedder(folder: Path) -> Path:
     return folder
 
 
-def siglip(folder: Path) -> Path:
-    """A SigLIP of transformers, its tokenizer as the hub has it: a SentencePiece model and nothing else."""
+def siglip(folder: Path, *, sure: bool = False) -> Path:
+    """A SigLIP of transformers, its tokenizer as the hub has it: a SentencePiece model and nothing else.
+
+    With `sure` it takes every image for what it was asked about.
+    """
     folder.mkdir()
     tokenizer = siglip_tokenizer(folder)
     text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -489,7 +501,10 @@ def siglip(folder: Path) -> Path:
         },
         vision_config={**text, "image_size": 32, "patch_size": 8},
     )
-    seeded(lambda: transformers.SiglipModel(config)).save_pretrained(folder)
+    model = seeded(lambda: transformers.SiglipModel(config))
+    if sure:
+        torch.nn.init.constant_(model.logit_bias, 10.0)
+    model.save_pretrained(folder)
     transformers.SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
