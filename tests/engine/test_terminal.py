@@ -19,14 +19,14 @@ import pytest
 from mothlight.engine.ask import show
 from mothlight.engine.command import images_command
 from mothlight.engine.config import AuditConfig, bundle_path, load_config
-from mothlight.engine.errors import UserError
+from mothlight.engine.errors import StoreError, UserError
 from mothlight.engine.models.bundle import Manifest, Thresholds
 from mothlight.engine.opening import Models, check_labels, load_models, open_database
 from mothlight.engine.pictures import folder_name
 from mothlight.engine.session import Progress, Session
 from mothlight.engine.streams import tolerant
 from mothlight.sql import open_audit
-from mothlight.sql.store import DATABASE, Answer, StoreError
+from mothlight.sql.store import DATABASE, Answer
 from tests.engine.conftest import small_config, toml_of
 
 MOTHLIGHT = str(Path(sys.executable).with_name("mothlight"))
@@ -314,9 +314,9 @@ def test_the_pictures_of_a_finding_are_where_its_number_says(whole: Path, tmp_pa
     for row in rows:
         assert (row["label"], row["description"], row["classifier"]) == (label, description, classifier)
         assert predicted in ("any error", row["predicted"])
-        file = tmp_path / "one" / row["file"]
-        assert file.parent == tmp_path / "one" / folder_name(label) / folder_name(row["predicted"])
-        assert file.read_bytes()[:3] == b"\xff\xd8\xff"
+        picture = tmp_path / "one" / row["file"]
+        assert picture.parent == tmp_path / "one" / folder_name(label) / folder_name(row["predicted"])
+        assert picture.read_bytes()[:3] == b"\xff\xd8\xff"
     page = run("report", str(whole), "--out", str(tmp_path / "report"))
     assert page.returncode == 0
     assert f"<h3>1. {label}" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")

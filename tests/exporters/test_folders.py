@@ -55,7 +55,8 @@ def scores_of(prepared: Prepared) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.no_grad():
         best, indices, _ = graph.module(*inputs.values())
         matrices = [value for name, value in inputs.items() if name not in ("images", "index")]
-        logits = graph.module.model(graph.module.preprocess(inputs["images"], *matrices))
+        module: Any = graph.module
+        logits = module.model(module.preprocess(inputs["images"], *matrices))
     return torch.zeros_like(best).scatter(1, indices, best), logits
 
 
