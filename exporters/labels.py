@@ -100,7 +100,7 @@ def _structured(path: Path, text: str) -> list[str]:
 def _name(one: Any) -> str:
     """A name, or the last of what stands with it (`["n01440764", "tench"]`, `{"name": "tench"}`)."""
     if isinstance(one, list | tuple) and one:
-        return str(one[-1])
+        return " ".join(str(part) for part in one) if WORDNET.match(str(one[0])) else str(one[-1])
     if isinstance(one, dict):
         return str(next((one[key] for key in NAME_COLUMNS if key in one), ""))
     return str(one)
@@ -149,6 +149,11 @@ def _plain(name: str) -> str:
     return word.name if word else str(found["name"] or bare).split(",")[0].strip()
 
 
+def _spelled(name: str) -> str:
+    """A name without what lists write differently: capitals, underscores, hyphens, apostrophes."""
+    return re.sub(r"[^a-z0-9]+", " ", name.lower().replace("'", "")).strip()
+
+
 def labels_of(given: str, names: Sequence[str] | None, outputs: int) -> tuple[str, ...]:
     """The labels of a classifier: its own, or ImageNet's where they are the same classes or it says none of 1,000.
 
@@ -160,10 +165,9 @@ def labels_of(given: str, names: Sequence[str] | None, outputs: int) -> tuple[st
     own = tuple(names or ())
     words = imagenet()
     if outputs == len(words):
-        spelled = [name.split(",")[0].strip().lower() for name in own]
         same = sum(
-            name in (word.name.split(" (")[0].lower(), word.wordnet_id)
-            for name, word in zip(spelled, words, strict=False)
+            _spelled(name.split(",")[0]) in (_spelled(word.name.split(" (")[0]), word.wordnet_id)
+            for name, word in zip(own, words, strict=False)
         )
         if not own or same >= IMAGENET_SHARE * outputs:
             return tuple(word.name for word in words)

@@ -1,5 +1,6 @@
 """ONNX files of the kinds that people bring, each with the known right answer, and the sentences on what can't be."""
 
+import json
 import re
 import subprocess
 import sys
@@ -11,12 +12,18 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from torchvision.models import ResNet50_Weights
 
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import load_bundle
 from mothlight.engine.stages.classify import Classifier
+from mothlight.engine.vocabulary import imagenet
+from mothlight.exporters.classifiers.onnx_file import labels_for
 from mothlight.exporters.export import export, plan
+from mothlight.exporters.labels import labels_of, read_label_file
+from mothlight.exporters.onnx_files.description import read_toml
 from mothlight.exporters.onnx_files.draft import draft
+from mothlight.exporters.onnx_files.file import read_onnx
 from mothlight.exporters.options import Options
 from tests.exporters.colours import LABELS, Colours, coloured
 
@@ -293,6 +300,39 @@ def test_labels_come_as_people_have_them(kind: str, tmp_path: Path) -> None:
     (tmp_path / "labels").write_text(LISTS[kind], encoding="utf-8", newline="")
     source = Colours().save(tmp_path, labels=None, labels_file="labels")
     assert right(source, Colours().truth(IMAGES), tmp_path).labels == LABELS
+
+
+def lists_of_imagenet() -> dict[str, str]:
+    """As libraries and gists have the 1,000 classes."""
+    words = imagenet()
+    plain = [word.name.split(" (")[0] for word in words]
+    assert len(set(plain)) < 1000  # crane and maillot stand twice
+    pairs = list(zip(words, plain, strict=True))
+    underscored = {str(place): [word.wordnet_id, name.replace(" ", "_")] for place, (word, name) in enumerate(pairs)}
+    return {
+        "lines, two names twice": "\n".join(plain),
+        "WordNet ids": "\n".join(word.wordnet_id for word in words),
+        "ids and synonyms": "\n".join(f"{word.wordnet_id} {name}, Latin name" for word, name in pairs),
+        "Keras' JSON": json.dumps(underscored),
+        "Python's dictionary": str(dict(enumerate(name.replace("-", " ") for name in plain))),
+        "torchvision's": "\n".join(ResNet50_Weights.IMAGENET1K_V2.value.meta["categories"]),
+    }
+
+
+@pytest.mark.parametrize("kind", lists_of_imagenet())
+def test_the_lists_of_imagenet_are_recognised(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text(lists_of_imagenet()[kind], encoding="utf-8")
+    names = read_label_file(tmp_path / "labels")
+    assert labels_of("labels", names, len(names)) == tuple(word.name for word in imagenet())
+
+
+def test_a_background_before_imagenet_is_known_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("background\n" + lists_of_imagenet()["lines, two names twice"])
+    Colours().save(tmp_path, labels=None, labels_file="labels")
+    told = read_toml(tmp_path / "mine.toml")
+    changed_, labels = labels_for(tmp_path / "mine.toml", told, read_onnx(tmp_path / "mine.onnx"))
+    assert changed_.background == "first"
+    assert labels == tuple(word.name for word in imagenet())
 
 
 @pytest.mark.parametrize(
