@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from mothlight.engine.errors import BundleError, UserError
 from mothlight.exporters import classifier
 from mothlight.exporters.export import prepare
-from mothlight.exporters.generator import require_prompts
+from mothlight.exporters.generator import load_pipeline, require_prompts
 from mothlight.exporters.libraries import quiet
 from mothlight.exporters.options import Options
 from mothlight.exporters.publish import Prepared
@@ -220,6 +220,25 @@ def test_a_lora_whose_layers_the_model_lacks_is_refused(pipeline: Path, tmp_path
     save_file({**weights, **more}, file)
     with pytest.raises(UserError, match="have a place there"):
         generator(pipeline, lora=str(file))
+
+
+def test_a_lora_of_kohya_does_what_one_of_diffusers_does(pipeline: Path, tmp_path: Path) -> None:
+    file = tiny.lora(tmp_path / "lora.safetensors", pipeline)
+    renamed = {}
+    for name, weight in load_file(file).items():
+        layer, _, half = name.removeprefix("unet.").rpartition(".lora_")
+        place = f"lora_unet_{layer.replace('.', '_')}"
+        renamed[f"{place}.lora_{'down' if half.startswith('A') else 'up'}.weight"] = weight
+        renamed[f"{place}.alpha"] = torch.tensor(2.0)
+    save_file(renamed, tmp_path / "kohya.safetensors")
+    plain, ours, theirs = (
+        dict(load_pipeline(locate(str(pipeline)), Options(lora=lora, lora_scale=0.7)).unet.named_parameters())
+        for lora in (None, str(file), str(tmp_path / "kohya.safetensors"))
+    )
+    moved = [name for name in plain if not torch.equal(plain[name], ours[name])]
+    assert moved
+    for name in plain:
+        torch.testing.assert_close(ours[name], theirs[name])
 
 
 @pytest.mark.parametrize(

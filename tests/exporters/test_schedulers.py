@@ -20,8 +20,11 @@ from tests.exporters.tiny import diffusers
 pytestmark = pytest.mark.filterwarnings("ignore")  # the library warns of its own deprecations
 quiet()
 STABLE: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-SPACINGS = ({"timestep_spacing": "leading", "steps_offset": 1}, {"timestep_spacing": "trailing"})
-PREDICTIONS = ({"prediction_type": "epsilon"}, {"prediction_type": "v_prediction"})
+SPACINGS: tuple[dict[str, Any], ...] = (
+    {"timestep_spacing": "leading", "steps_offset": 1},
+    {"timestep_spacing": "trailing"},
+)
+PREDICTIONS: tuple[dict[str, Any], ...] = ({"prediction_type": "epsilon"}, {"prediction_type": "v_prediction"})
 PLAIN = [{**STABLE, **spacing, **prediction} for spacing, prediction in product(SPACINGS, PREDICTIONS)]
 FIRST_ORDER = {"algorithm_type": "dpmsolver++", "solver_order": 1}
 CONFIGURATIONS: list[tuple[str, dict[str, Any]]] = [
