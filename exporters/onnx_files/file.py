@@ -98,16 +98,14 @@ def read_onnx(path: Path) -> OnnxFile:
         raise UserError(f"{path} is no ONNX graph in order: {reason(error)}") from error
     if not model.graph.output:
         raise UserError(f"{path} is no ONNX graph in order: it has no outputs.")
-    found = OnnxFile(path, model)
     fault = checker_fault(path, model)
-    if not fault:
-        return found
-    mended = OnnxFile(path, *_mended(model))
-    if mended.mended and runs(mended.model):
+    mended = OnnxFile(path, *_mended(model)) if fault or _empty_dims(model) else OnnxFile(path, model)
+    if mended.mended and not runtime_fault(mended):
         return mended
-    if runs(model):
-        return OnnxFile(path, model, noted=fault)
-    raise UserError(f"{path} is no ONNX graph in order: {fault}")
+    refusal = runtime_fault(OnnxFile(path, model))
+    if refusal:
+        raise UserError(f"{path} is no ONNX graph in order: {fault or refusal}")
+    return OnnxFile(path, model, noted=fault)
 
 
 def checker_fault(path: Path, model: onnx.ModelProto) -> str:
@@ -119,14 +117,21 @@ def checker_fault(path: Path, model: onnx.ModelProto) -> str:
     return ""
 
 
-def runs(model: onnx.ModelProto) -> bool:
-    """Whether ONNX Runtime loads a graph."""
-    with at_hand(model) as path:
+def runtime_fault(file: OnnxFile) -> str:
+    """Why ONNX Runtime refuses a graph; empty where it loads it."""
+    with at_hand(file.model) as path:
         try:
             OrtRunner(path)
-        except BundleError:
-            return False
-    return True
+        except BundleError as error:
+            return str(error).replace(str(path), str(file.path))
+    return ""
+
+
+def _empty_dims(model: onnx.ModelProto) -> list[onnx.TensorShapeProto.Dimension]:
+    """Dimensions of 0 of inputs and outputs, by which some exporters mean any number."""
+    values = (*model.graph.input, *model.graph.output)
+    sides = (dim for value in values for dim in value.type.tensor_type.shape.dim)
+    return [dim for dim in sides if dim.HasField("dim_value") and dim.dim_value == 0]
 
 
 class at_hand:  # noqa: N801  # used as a context manager, like a function
@@ -158,6 +163,10 @@ def _mended(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     if not copy.ir_version:
         copy.ir_version = 8
         said.append("it does not say its IR version; 8 was taken")
+    if empty := _empty_dims(copy):
+        for place, dim in enumerate(empty):
+            dim.dim_param = f"any_{place}"
+        said.append("it has dimensions of 0, which were taken for any number")
     if _sort_nodes(copy.graph):
         said.append("its nodes were not in the order in which they are computed")
     if any(

@@ -134,6 +134,11 @@ def minus_one(model: onnx.ModelProto) -> None:
         value.type.tensor_type.shape.dim[0].dim_value = -1
 
 
+def no_number(model: onnx.ModelProto) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 0
+
+
 def no_input_shape(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.ClearField("shape")
 
@@ -167,6 +172,7 @@ ODD: dict[str, tuple[Callable[[onnx.ModelProto], None], bool]] = {
     "no shapes": (no_shapes, True),
     "no type": (no_type, True),
     "dimension -1": (minus_one, False),
+    "dimension 0": (no_number, True),
     "no shape of the input": (no_input_shape, False),
     "a reshape to one": (claims_a_batch, False),
     "quantised by the batch": (quantised_by_the_batch, False),
@@ -180,6 +186,18 @@ def test_what_onnx_runtime_runs_is_run(kind: str, tmp_path: Path, caplog: pytest
     with caplog.at_level("INFO", "mothlight.export"):
         right(changed(Colours().model(), change, tmp_path), Colours().truth(IMAGES), tmp_path)
     assert ("a copy is used" in caplog.text) == mended
+
+
+def test_a_file_that_onnx_runtime_refuses_is_one_sentence_with_its_own_path(tmp_path: Path) -> None:
+    def foreign(model: onnx.ModelProto) -> None:
+        model.graph.node[0].op_type, model.graph.node[0].domain = "Twist", "somebody.else"
+        model.opset_import.append(helper.make_opsetid("somebody.else", 1))
+
+    source = changed(Colours().model(), foreign, tmp_path)
+    with pytest.raises(UserError, match="Twist") as caught:
+        export("classifier", source, tmp_path / "bundle", Options())
+    assert str(tmp_path / "mine.onnx") in str(caught.value)
+    assert "mothlight-onnx-" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["a reshape to one", "quantised by the batch"])
