@@ -12,10 +12,11 @@ from PIL import Image
 
 from mothlight.engine.errors import BundleError
 from mothlight.engine.models.bundle import Backend, Bundle, Check, Manifest
-from mothlight.exporters.libraries import reason
+from mothlight.exporters.libraries import library_errors
 from mothlight.exporters.options import Options
 from mothlight.exporters.publish import Prepared
 from mothlight.exporters.source import WANTED, Located, require_whole, stated
+from mothlight.exporters.weights import loaded_whole
 
 QUESTION = (
     "Describe this image in short plain sentences: what is seen, how it looks, where it is, what surrounds it, "
@@ -70,7 +71,7 @@ class VisionLanguage:
         """Load it.
 
         Raises:
-            BundleError: the library can't.
+            UserError: the library can't, or its weights are not this model's.
         """
         backend = bundle.manifest.backend
         if backend is None:
@@ -78,13 +79,21 @@ class VisionLanguage:
         folder = bundle.folder / backend.folder
         safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            self.processor = transformers.AutoProcessor.from_pretrained(folder, **safe)
-            model: Any = transformers.AutoModelForImageTextToText.from_pretrained(
-                folder, use_safetensors=True, dtype="auto" if device == "cuda" else torch.float32, **safe
+
+        def load(**more: Any) -> Any:
+            return transformers.AutoModelForImageTextToText.from_pretrained(
+                folder,
+                use_safetensors=True,
+                dtype="auto" if device == "cuda" else torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **safe,
+                **more,
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise BundleError(f"The bundle {bundle.folder} can't be loaded by transformers: {reason(error)}") from error
+
+        with library_errors(f"The bundle {bundle.folder} can't be loaded by transformers"):
+            self.processor = transformers.AutoProcessor.from_pretrained(folder, **safe)
+            model: Any = loaded_whole(f"The bundle {bundle.folder}", load)
         self.model = model.to(device).eval()
         self.question = backend.options.get("question", QUESTION)
         self.max_tokens = int(backend.options.get("max_tokens", MAX_TOKENS))

@@ -11,7 +11,7 @@ from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import TokenizerSpec, ZeroShot
 from mothlight.engine.models.resize import Resize
 from mothlight.exporters.images import LoadedEmbedder
-from mothlight.exporters.libraries import reason
+from mothlight.exporters.libraries import library_errors
 from mothlight.exporters.preprocess import Preprocess, side
 from mothlight.exporters.source import Located, require_whole
 from mothlight.exporters.tokenizers import TextInput, canonical, tidy
@@ -56,15 +56,17 @@ def load_embedder(found: Located) -> LoadedEmbedder:
     Raises:
         UserError: the folder lacks a file, or the preprocessing is not supported.
     """
-    for name in ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"):
+    names = ["open_clip_config.json", "open_clip_model.safetensors"]
+    told = found.json("open_clip_config.json").get("model_cfg", {}).get("text_cfg", {})
+    if not told.get("hf_tokenizer_name"):
+        names.append("tokenizer.json")  # open_clip's own tokenizer lies in no other file
+    for name in names:
         if not (found.folder / name).is_file():
             raise UserError(f"{found.given} has no {name}; it is not a folder that open_clip saved.")
     require_whole(found)
-    try:
+    with library_errors(f"{found.given} can't be loaded by open_clip"):
         model, transform = open_clip.create_model_from_pretrained(f"local-dir:{found.folder}")
         tokenize: Any = open_clip.get_tokenizer(f"local-dir:{found.folder}")
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
-        raise UserError(f"{found.given} can't be loaded by open_clip: {reason(error)}") from error
     config = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
     scale = float(model.logit_scale.detach().exp())
     bias = getattr(model, "logit_bias", None)
