@@ -53,7 +53,8 @@ def _input(file: OnnxFile, told: dict[str, str]) -> list[str]:
     if layout != "NCHW":
         lines.append(f'layout = "{layout}"')
     channels = FORMATS.get(told.get("Image.BitmapPixelFormat", ""), {1: "grey", 4: "RGBA"}.get(count, "RGB"))
-    lines.append(f'channels = "{channels}"' + ("" if "Image.BitmapPixelFormat" in told else f"  {UNKNOWN}RGB or BGR"))
+    sure = "Image.BitmapPixelFormat" in told or channels == "grey"
+    lines.append(f'channels = "{channels}"' + ("" if sure else f"  {UNKNOWN}or {channels.replace('RGB', 'BGR')}"))
     whole = file.given.type.tensor_type.elem_type not in FLOATS
     nominal = told.get("Image.NominalPixelRange", "")
     ultralytics = "Ultralytics" in told.get("author", "") + told.get("description", "")
