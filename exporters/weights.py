@@ -14,7 +14,8 @@ from mothlight.exporters.publish import log
 WRAPPERS = re.compile(r"^(?:(?:_orig_mod|module|model)\.)+")
 """What torch.compile, DistributedDataParallel and training loops put before the names of weights."""
 COMPUTED = re.compile(
-    r"(?:position_ids|num_batches_tracked|relative_position_index|relative_coords_table|inv_freq|attn_mask)$"
+    r"(?:position_ids|num_batches_tracked|relative_position_index|relative_coords_table|inv_freq|attn_mask"
+    r"|h\.\d+\.(?:attn|crossattention)\.(?:masked_)?bias)$"
 )
 """Buffers that old releases saved, and that the libraries compute."""
 UNUSED = re.compile(r"(?:^|\.)pooler\.")

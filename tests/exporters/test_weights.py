@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mothlight.engine.errors import UserError
-from mothlight.exporters import classifier, embedder, generator
+from mothlight.exporters import captioner, classifier, embedder, generator
 from mothlight.exporters.libraries import quiet
 from mothlight.exporters.options import Options
 from mothlight.exporters.source import Located, locate, require_whole
@@ -164,3 +164,41 @@ def test_broken_downloads_are_said(models: Path, tmp_path: Path) -> None:
     file.write_bytes(b"")
     with pytest.raises(UserError, match="nothing readable"):
         require_whole(locate(str(tmp_path / "half")))
+
+
+OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+
+def as_in_2022(tensors: Tensors) -> Tensors:
+    """An autoencoder's attention as diffusers first called it."""
+    made = {}
+    for name, tensor in tensors.items():
+        renamed = name
+        for new, old in OLD_NAMES.items():
+            renamed = renamed.replace(new, old) if "attentions" in name else renamed
+        made[renamed] = tensor
+    return made
+
+
+def with_buffers(tensors: Tensors) -> Tensors:
+    """What old releases of transformers saved beside the weights."""
+    return {**tensors, "text_model.embeddings.position_ids": torch.arange(16)[None]}
+
+
+@pytest.mark.parametrize(
+    ("place", "change"), [("vae", as_in_2022), ("text_encoder", with_buffers), ("clip", with_buffers)]
+)
+def test_what_older_releases_saved_still_fits(place: str, change: Change, models: Path, tmp_path: Path) -> None:
+    found, load = changed(models, place, change, tmp_path / "changed")
+    assert load(found) is not None
+
+
+def test_an_old_captioner_without_its_pooler_still_fits(tmp_path: Path) -> None:
+    """Its decoder's masks lie beside the weights, and the pooler that nothing uses is missing."""
+    folder = tiny.vit_gpt_2(tmp_path / "source")
+    file = folder / "model.safetensors"
+    weights = {name: one for name, one in load_file(file).items() if "encoder.pooler" not in name}
+    for name in ("attn.bias", "attn.masked_bias", "crossattention.bias"):
+        weights[f"decoder.transformer.h.0.{name}"] = torch.ones(1)
+    save_file(weights, file, metadata={"format": "pt"})
+    assert captioner.load(locate(str(folder))).end_id == 0
