@@ -236,7 +236,7 @@ def images_command(audit: Path, finding: int | None, where: str | None, out: Pat
     """
     if (finding is None) == (where is None):
         raise UserError("Say which images: --finding N (see `mothlight query AUDIT findings`), or --where CONDITION.")
-    with open_audit(audit, locked_down=where is not None) as store:
+    with open_audit(audit, locked_down=True) as store:
         if where is not None:
             written, found = write_where(store, where, out, limit)
         else:

@@ -1,6 +1,7 @@
 """Images out of an audit, as files in folders by label and prediction, with a table of what they are."""
 
 import csv
+import errno
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,6 @@ OF_A_FINDING = """
 """
 COLUMNS = ("image_id", "classifier", "label", "predicted", "description", "phase", "index", "score", "verdict")
 LISTING = "images.csv"
-NO_SPACE = 28
 
 
 def write_finding(store: Store, number: int, out: Path, limit: int) -> tuple[int, int]:
@@ -64,7 +64,7 @@ def _write(store: Store, rows: Sequence[dict[str, Any]], out: Path, limit: int) 
                 (out / place).write_bytes(jpeg)
                 table.writerow((place.as_posix(), *(row[name] for name in COLUMNS)))
     except OSError as error:
-        if error.errno == NO_SPACE:
+        if error.errno == errno.ENOSPC:
             raise DiskFullError(f"The disk is full: not all images fit into {out}.") from error
         raise UserError(f"Can't write to {out}: {error.strerror}.") from error
     return len(chosen), len(images)

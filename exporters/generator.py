@@ -29,7 +29,7 @@ from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.libraries import library_errors
 from mothlight.exporters.options import Options
 from mothlight.exporters.publish import Prepared, log
-from mothlight.exporters.sampler import sampler_class, sampler_table, scheduler_of
+from mothlight.exporters.sampler import sampler_class, sampler_table, with_order
 from mothlight.exporters.source import Located, locate, require_whole, safetensors_header, stated, variant_of
 from mothlight.exporters.tokenizers import SENTENCES, TextInput, bundle_tokenizer
 from mothlight.exporters.verify import require, require_sound
@@ -80,7 +80,7 @@ def prepare_generator(source: str, name: str, options: Options) -> Prepared:
     encoders = [getattr(pipeline, part) for part in diffusion.text_parts if getattr(pipeline, part) is not None]
     for module in (*encoders, diffusion.model, pipeline.vae):
         round_to_half(module)
-    scheduler = scheduler_of(pipeline.scheduler, options.sampler, options.order)
+    scheduler = with_order(pipeline.scheduler, options.order)
     steps = options.steps or (diffusion.default_steps,)
     tables = tuple(_table(scheduler, count, diffusion, options) for count in steps)
     inputs = [_expanded(one) for one in diffusion.text_inputs()]
@@ -149,8 +149,12 @@ def _table(scheduler: Any, steps: int, diffusion: Diffusion, options: Options) -
     except UserError as error:
         if options.sampler is not None:
             raise
-        instead = "flow-euler" if "Flow" in type(scheduler).__name__ else "dpm++2m"
-        raise UserError(f"{str(error).rstrip('.')}; use --sampler {instead}.") from error
+        raise UserError(f"{str(error).rstrip('.')}; {_instead_of(type(scheduler).__name__)}.") from error
+
+
+def _instead_of(scheduler: str) -> str:
+    """What to do where a scheduler's class can't be used."""
+    return f"use --sampler {'flow-euler' if 'Flow' in scheduler else 'dpm++2m'}"
 
 
 def _expanded(given: TextInput) -> TextInput:
@@ -230,7 +234,7 @@ def load_scheduler(found: Located, kind: str, sampler: str | None) -> Any:
         UserError: it can't be loaded, or there is no sampler of that name.
     """
     changes: dict[str, Any] = {}
-    hint = f"; use --sampler {'flow-euler' if 'Flow' in kind else 'dpm++2m'}" if sampler is None else ""
+    hint = f"; {_instead_of(kind)}" if sampler is None else ""
     if sampler is not None:
         kind, changes = sampler_class(sampler)
     with library_errors(f"{found.given}: its scheduler can't be loaded as a {kind}{hint}"):
@@ -252,20 +256,10 @@ def load_part(found: Located, name: str, library: str, kind: str) -> dict[str, A
     if not (found.folder / name).is_dir():
         raise UserError(f"{found.given} has no folder {name}, which its model_index.json names.")
 
-    def load(**more: Any) -> Any:
-        return made.from_pretrained(
-            found.folder / name,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **{"dtype" if library == "transformers" else "torch_dtype": torch.float32},
-            **variant_of(found.files, name),
-            **more,
-        )
-
-    with library_errors(f"{found.given}: {name} can't be loaded by {library}"):
-        return {name: loaded_whole(f"{found.given}: {name}", load, renames=library == "transformers").eval()}
+    how = {"dtype" if library == "transformers" else "torch_dtype": torch.float32, **variant_of(found.files, name)}
+    where, renames = f"{found.given}: {name}", library == "transformers"
+    with library_errors(f"{where} can't be loaded by {library}"):
+        return {name: loaded_whole(where, made, found.folder / name, renames=renames, **how).eval()}
 
 
 def load_decoder(source: str) -> Any:
@@ -278,20 +272,9 @@ def load_decoder(source: str) -> Any:
     kind = found.json("config.json").get("_class_name")
     if kind != "AutoencoderTiny":
         raise UserError(f"The decoder {source} is a {kind or 'folder without config.json'}, not an AutoencoderTiny.")
-
-    def load(**more: Any) -> Any:
-        return diffusers.AutoencoderTiny.from_pretrained(
-            found.folder,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **variant_of(found.files),
-            **more,
-        )
-
-    with library_errors(f"The decoder {source} can't be loaded"):
-        return loaded_whole(f"The decoder {source}", load, renames=False)
+    where, how = f"The decoder {source}", variant_of(found.files)
+    with library_errors(f"{where} can't be loaded"):
+        return loaded_whole(where, diffusers.AutoencoderTiny, found.folder, renames=False, **how)
 
 
 def fuse_lora(pipeline: Any, source: str, scale: float) -> None:

@@ -8,7 +8,6 @@ not linear (clipping, thresholding) is refused. What a pipeline does around its 
 import inspect
 from typing import Any
 
-import diffusers
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
@@ -73,19 +72,9 @@ def sampler_class(sampler: str) -> tuple[str, dict[str, object]]:
     return SAMPLERS[sampler]
 
 
-def scheduler_of(pipeline_scheduler: Any, sampler: str | None, order: int | None) -> Any:
-    """The scheduler of a pipeline, or another one made from its configuration.
-
-    Raises:
-        UserError: there is no sampler of that name.
-    """
-    scheduler = pipeline_scheduler
-    if sampler is not None:
-        name, changes = sampler_class(sampler)
-        scheduler = getattr(diffusers, name).from_config(pipeline_scheduler.config, **changes)
-    if order is not None:
-        scheduler = type(scheduler).from_config(scheduler.config, solver_order=order)
-    return scheduler
+def with_order(scheduler: Any, order: int | None) -> Any:
+    """A scheduler of another solver order; None keeps its own."""
+    return scheduler if order is None else type(scheduler).from_config(scheduler.config, solver_order=order)
 
 
 def sampler_table(scheduler: Any, steps: int, convention: Convention | None = None) -> SamplerTable:

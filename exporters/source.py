@@ -157,7 +157,7 @@ def _on_hub(given: str, revision: str | None, fetch: Fetch) -> Located:
     except Exception as error:  # see `_listed`
         raise UserError(f"Fetching {given} failed: {reason(error)}") from error
     here = _on_disk(given, folder)
-    if fetch == "all" and not any(name.endswith(".safetensors") for name, _ in here.files):
+    if listed is None and fetch == "all" and not any(name.endswith(".safetensors") for name, _ in here.files):
         raise UserError(absent)
     if not files or fetch == "all":
         files = here.files

@@ -1,7 +1,7 @@
 """Whether a library gave a model all of its weights: what does not fit, the libraries replace by random numbers."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +20,36 @@ COMPUTED = re.compile(
 """Buffers that old releases saved, and that the libraries compute."""
 UNUSED = re.compile(r"(?:^|\.)pooler\.")
 """Weights that many checkpoints lack because only a training task used them."""
-Load = Callable[..., tuple[Any, Mapping[str, Any]]]
-"""`from_pretrained` with `output_loading_info`; it takes `key_mapping`, where its library knows it."""
 
 
-def loaded_whole(given: str, load: Load, *, renames: bool = True) -> Any:
-    """A model of transformers or diffusers all of whose weights came from its files.
+def loaded_whole(given: str, kind: Any, folder: Path, *, renames: bool = True, **options: Any) -> Any:
+    """A model of a class of transformers or diffusers, all of whose weights came from the files of a folder.
 
-    Where the files' names only have a training wrapper's prefix, it is taken off, and said.
+    Where the files' names only have a training wrapper's prefix, it is taken off, and said; `renames` is whether the
+    library knows how.
 
     Raises:
         UserError: a weight is missing, left over, or of another shape.
     """
-    model, info = load()
-    fault = misfit(info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
+    options |= {"local_files_only": True, "use_safetensors": True}
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, info = kind.from_pretrained(folder, **options)
+    fault = _misfit_of(info)
     left_over = sorted(info["unexpected_keys"])
     if fault and renames and left_over and all(WRAPPERS.match(name) for name in left_over):
-        again, second = load(key_mapping={WRAPPERS.pattern: ""})
-        if not misfit(second["missing_keys"], second["unexpected_keys"], second["mismatched_keys"]):
+        again, second = kind.from_pretrained(folder, key_mapping={WRAPPERS.pattern: ""}, **options)
+        if not _misfit_of(second):
             log.info("%s: the prefix %s was taken off the weights' names", given, _prefix(left_over[0]))
             model, info, fault = again, second, ""
     if fault:
         raise UserError(f"{given}: {fault}")
     poison(model, info["missing_keys"])
     return model
+
+
+def _misfit_of(info: Mapping[str, Any]) -> str:
+    """What a library tells of the keys that it loaded."""
+    return misfit(info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
 
 
 def misfit(missing: Iterable[str], unexpected: Iterable[str], shapes: Iterable[Any]) -> str:

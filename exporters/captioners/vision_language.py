@@ -77,23 +77,14 @@ class VisionLanguage:
         if backend is None:
             raise BundleError(f"The bundle {bundle.folder} has no part for a library.")
         folder = bundle.folder / backend.folder
-        safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         device = "cuda" if torch.cuda.is_available() else "cpu"
-
-        def load(**more: Any) -> Any:
-            return transformers.AutoModelForImageTextToText.from_pretrained(
-                folder,
-                use_safetensors=True,
-                dtype="auto" if device == "cuda" else torch.float32,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                **safe,
-                **more,
+        dtype: Any = "auto" if device == "cuda" else torch.float32
+        where, kind = f"The bundle {bundle.folder}", transformers.AutoModelForImageTextToText
+        with library_errors(f"{where} can't be loaded by transformers"):
+            self.processor = transformers.AutoProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
             )
-
-        with library_errors(f"The bundle {bundle.folder} can't be loaded by transformers"):
-            self.processor = transformers.AutoProcessor.from_pretrained(folder, **safe)
-            model: Any = loaded_whole(f"The bundle {bundle.folder}", load)
+            model = loaded_whole(where, kind, folder, dtype=dtype, trust_remote_code=False)
         self.model = model.to(device).eval()
         self.question = backend.options.get("question", QUESTION)
         self.max_tokens = int(backend.options.get("max_tokens", MAX_TOKENS))

@@ -97,23 +97,9 @@ def load_transformers(found: Located, kind: str, processor: str = "AutoImageProc
     weights = [name for name, _ in found.files if name.endswith(".safetensors")]
     if not weights:
         raise UserError(f"{found.given} has no safetensors file; mothlight loads no pickled weights.")
-    safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-
     require_whole(found)
-
-    def load(**more: Any) -> Any:
-        return getattr(transformers, kind).from_pretrained(
-            found.folder,
-            use_safetensors=True,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **variant_of(found.files),
-            **safe,
-            **more,
-        )
-
+    safe: dict[str, Any] = {"trust_remote_code": False}
+    how = {"dtype": torch.float32, "attn_implementation": "eager", **variant_of(found.files), **safe}
     with library_errors(f"{found.given} can't be loaded by transformers"):
-        model = loaded_whole(found.given, load)
-        return model, getattr(transformers, processor).from_pretrained(found.folder, **safe)
+        model = loaded_whole(found.given, getattr(transformers, kind), found.folder, **how)
+        return model, getattr(transformers, processor).from_pretrained(found.folder, local_files_only=True, **safe)

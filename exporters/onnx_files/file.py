@@ -184,8 +184,10 @@ def _mended(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
 
 def _sort_nodes(graph: onnx.GraphProto) -> bool:
     """Put the nodes in the order of their data; whether they were not."""
-    known = {"", *(tensor.name for tensor in graph.initializer), *(value.name for value in graph.input)}
     made = {name for node in graph.node for name in node.output}
+    if _in_order(graph, made):
+        return False
+    known: set[str] = set()
     waiting, sorted_nodes = list(graph.node), []
     while waiting:
         ready = [node for node in waiting if all(name in known or name not in made for name in _reads(node))]
@@ -195,10 +197,6 @@ def _sort_nodes(graph: onnx.GraphProto) -> bool:
             known |= set(node.output)
         sorted_nodes += ready
         waiting = [node for node in waiting if not any(node is one for one in ready)]
-    if [list(node.output) for node in sorted_nodes] == [list(node.output) for node in graph.node]:
-        return False
-    if _in_order(graph, made):
-        return False
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in sorted_nodes]
     del graph.node[:]
     graph.node.extend(copies)

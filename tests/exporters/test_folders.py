@@ -127,18 +127,7 @@ def test_a_model_without_classes_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_head_with_a_teacher_is_the_mean_of_both(tmp_path: Path) -> None:
-    config = transformers.DeiTConfig(
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        image_size=32,
-        patch_size=8,
-        id2label=dict(enumerate(tiny.LABELS)),
-        label2id={label: place for place, label in enumerate(tiny.LABELS)},
-    )
-    tiny.seeded(lambda: transformers.DeiTForImageClassificationWithTeacher(config)).save_pretrained(tmp_path / "source")
-    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "source")
+    tiny.transformers_classifier(tmp_path / "source", "DeiTConfig", "DeiTForImageClassificationWithTeacher")
     loaded = classifier.load(locate(str(tmp_path / "source")), Options())
     pixels = torch.randn(2, 3, 32, 32)
     with torch.no_grad():

@@ -22,7 +22,7 @@ from mothlight.exporters.generators.flux import Flux
 from mothlight.exporters.generators.sana_sprint import SanaSprint
 from mothlight.exporters.libraries import quiet
 from mothlight.exporters.options import Options, options_of
-from mothlight.exporters.sampler import SAMPLERS, Convention, sampler_table, scheduler_of
+from mothlight.exporters.sampler import SAMPLERS, Convention, sampler_class, sampler_table
 from mothlight.exporters.verify import require_sound, verify_graph
 from tests.exporters import tiny
 
@@ -57,8 +57,7 @@ def test_each_sampler_is_its_rows(sampler: str, steps: int, prediction: str) -> 
     """A whole loop on a stand-in model, by the scheduler itself and by the table, with the same fresh noise."""
     name, changes = SAMPLERS[sampler]
     own = {} if sampler in ("scm", "flow-euler") else {"prediction_type": prediction}
-    original = getattr(tiny.diffusers, name)(**changes, **own)
-    scheduler = scheduler_of(original, None, None)
+    scheduler = getattr(tiny.diffusers, name)(**changes, **own)
     how = Even()
     table = sampler_table(scheduler, steps, how)
     assert len(table.rows) == steps
@@ -82,7 +81,7 @@ def test_each_sampler_is_its_rows(sampler: str, steps: int, prediction: str) -> 
 
 def test_an_unknown_sampler_says_which_there_are() -> None:
     with pytest.raises(UserError, match="choose one of euler, euler-ancestral, ddim"):
-        scheduler_of(None, "heun", None)
+        sampler_class("heun")
 
 
 def test_options_are_kept_and_read_again() -> None:

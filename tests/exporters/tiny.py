@@ -434,9 +434,9 @@ def torchvision_classifier(folder: Path) -> Path:
     return folder / "mobilenet.safetensors"
 
 
-def transformers_classifier(folder: Path) -> Path:
-    """A ViT of transformers and its processor."""
-    config = transformers.ViTConfig(
+def transformers_classifier(folder: Path, config: str = "ViTConfig", model: str = "ViTForImageClassification") -> Path:
+    """A ViT of transformers, or another of its shape, and its processor."""
+    told = getattr(transformers, config)(
         hidden_size=24,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -446,7 +446,7 @@ def transformers_classifier(folder: Path) -> Path:
         id2label=dict(enumerate(LABELS)),
         label2id={label: place for place, label in enumerate(LABELS)},
     )
-    seeded(lambda: transformers.ViTForImageClassification(config)).save_pretrained(folder)
+    seeded(lambda: getattr(transformers, model)(told)).save_pretrained(folder)
     transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
 
