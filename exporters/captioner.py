@@ -5,7 +5,8 @@ from torch import Tensor
 
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Bundle, Check, Manifest, TokenizerSpec
-from mothlight.engine.stages.caption import GraphCaptioner, until
+from mothlight.engine.stages.caption import GROWN, GraphCaptioner, until
+from mothlight.exporters.captioners.parts import FirstToken, NextToken, state_names
 from mothlight.exporters.embedder import Preprocessed
 from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
@@ -95,19 +96,34 @@ def load(found: Located) -> LoadedCaptioner:
 
 
 def captioner_graphs(loaded: LoadedCaptioner) -> list[Graph]:
-    """The graphs `encode_image` and `next_token`."""
+    """The graphs `encode_image`, `first_token` and `next_token`; see `captioners.parts`."""
     preprocess = loaded.preprocess
     image = Preprocessed(preprocess, round_to_half(loaded.encode_image))
-    round_to_half(loaded.next_token)
+    decoder = round_to_half(loaded.decoder)
+    first, following = FirstToken(decoder, loaded.start_ids), NextToken(decoder)
     with torch.no_grad():
         memory = image(*preprocess.random_inputs(1, torch.Generator().manual_seed(0)).values())
+        state = first(memory)[1:]
+    layers = len(state) // (4 if decoder.crosses else 2)
+    growing, seen = state_names(layers, crosses=decoder.crosses)
 
-    def make_ids(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
-        ids = torch.randint(0, len(loaded.tokenizer), (batch, 3 + batch), generator=generator)
-        return {"ids": ids, "memory": torch.randn(batch, *memory.shape[1:], generator=generator)}
+    def make_memory(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"memory": torch.randn(batch, *memory.shape[1:], generator=generator)}
+
+    def make_state(batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+        ids = torch.randint(0, len(loaded.tokenizer), (batch, 1), generator=generator)
+        made = {"ids": ids}
+        for name, one in zip((*growing, *seen), state, strict=True):
+            heads, length, width = one.shape[1:]
+            longer = length if name in seen else length + 1 + batch
+            made[name] = torch.randn(batch, heads, longer, width, generator=generator)
+        return made
 
     made = preprocess.random_inputs
+    grown = tuple(f"{name}{GROWN}" for name in growing)
+    lengths = {name: {2: "length"} for name in growing}
     return [
         Graph("encode_image", image, made, ("memory",), TOLERANCE, shared=SHARED, dynamic=preprocess.dynamic),
-        Graph("next_token", loaded.next_token, make_ids, ("logits",), TOLERANCE, dynamic={"ids": {1: "length"}}),
+        Graph("first_token", first, make_memory, ("logits", *growing, *seen), TOLERANCE),
+        Graph("next_token", following, make_state, ("logits", *grown), TOLERANCE, dynamic=lengths),
     ]

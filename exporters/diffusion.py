@@ -184,12 +184,23 @@ class Decode(nn.Module):
         """The decoder, [-1, 1] → [0, 1], clamp, times 255, round half to even."""
         if self.unpack is not None:
             latent = self.unpack(latent)
-        return to_images(self.vae.decode(latent * self.spread + self.shift, return_dict=False)[0])
+        return to_images(self.vae.decode(latent * self.spread + self.shift, return_dict=False)[0], latent)
 
 
-def to_images(pixels: Tensor) -> Tensor:
-    """(B, 3, H, W) in [-1, 1] → (B, H, W, 3) uint8."""
-    return torch.round((pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1) * 255).to(torch.uint8)
+def to_images(pixels: Tensor, latent: Tensor) -> Tensor:
+    """(B, 3, H, W) in [-1, 1] → (B, H, W, 3) uint8; black where the latent or a pixel is not finite.
+
+    An image of one colour is what the runtime notes as a failed item. What a cast makes of NaN depends on the engine.
+    """
+    sound = _finite(pixels).flatten(1).amin(dim=1) * _finite(latent).flatten(1).amin(dim=1)
+    pixels = torch.where(_finite(pixels) > 0, pixels, torch.zeros_like(pixels))
+    levels = torch.round((pixels * 0.5 + 0.5).clamp(0, 1) * 255) * sound.reshape(-1, 1, 1, 1)
+    return levels.permute(0, 2, 3, 1).to(torch.uint8)
+
+
+def _finite(x: Tensor) -> Tensor:
+    """1 where a number is finite, else 0; by a comparison that NaN fails, since not every engine has IsNaN."""
+    return (x.abs() <= torch.finfo(x.dtype).max).to(x.dtype)
 
 
 def resolution_shift(config: Any, tokens: int, highest: float) -> float:

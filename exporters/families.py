@@ -15,7 +15,7 @@ GRAPHS: dict[str, tuple[str, ...]] = {
     "generator": ("encode_text", "denoise", "decode"),
     "classifier": ("classify",),
     "embedder": ("embed_image", "embed_text"),
-    "captioner": ("encode_image", "next_token"),
+    "captioner": ("encode_image", "first_token", "next_token"),
 }
 
 

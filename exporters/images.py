@@ -62,8 +62,8 @@ class LoadedCaptioner:
 
     encode_image: nn.Module
     """pixels → memory (B, N, D) float32."""
-    next_token: nn.Module
-    """(ids (B, T) int64, memory) → logits (B, V) of the token after the last."""
+    decoder: nn.Module
+    """See `captioners.parts.Decode`; `crosses` says whether it looks at the memory in layers of its own."""
     preprocess: Preprocess
     transform: Callable[[Image.Image], Tensor]
     tokenizer: Any

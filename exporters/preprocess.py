@@ -61,7 +61,7 @@ class Preprocess(nn.Module):
 
     def forward(self, images: Tensor, *matrices: Tensor) -> Tensor:
         """The passes one after the other, each rounded and clipped where the library has whole pixels between them."""
-        x = images.permute(0, 3, 1, 2).float()
+        x = images.float().permute(0, 3, 1, 2)  # TensorRT takes uint8 where a Cast follows at once and nowhere else
         if self.channels != [0, 1, 2]:
             x = x[:, self.channels]
         *first, rows, columns = matrices

@@ -11,6 +11,9 @@ from mothlight.engine.models.bundle import Bundle
 from mothlight.engine.models.runner import LoadBackend, OrtRunner, Runner, no_backend
 from mothlight.engine.models.tokenizer import BundleTokenizer
 
+GROWN = "_grown"
+"""How the names end of what `next_token` gives to be taken by its next call."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caption:
@@ -67,20 +70,27 @@ class GraphCaptioner:
         self.resize = manifest.resize
         self.tokenizer = BundleTokenizer(bundle)
         self.encode_image = OrtRunner(bundle.graph_path("encode_image"), threads=threads)
+        self.first_token = OrtRunner(bundle.graph_path("first_token"), threads=threads)
         self.next_token = OrtRunner(bundle.graph_path("next_token"), threads=threads)
+        self.takes = tuple(spec.name for spec in manifest.graphs["next_token"].inputs)
 
     def tokens(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The ids of captions of images (B, H, W, 3), the start aside, (B, T); behind the end the end again."""
         matrices = self.resize.matrices(*images.shape[1:3]) if self.resize is not None else {}
         memory = self.encode_image.infer(images=images, **matrices)["memory"]
-        ids = np.tile(np.array(self.start, dtype=np.int64), (len(images), 1))
+        state = self.first_token.infer(memory=memory)
+        said: list[NDArray[np.int64]] = []
         ended = np.zeros(len(images), dtype=bool)
-        while ids.shape[1] < self.limit and not ended.all():
-            token = self.next_token.infer(ids=ids, memory=memory)["logits"].argmax(axis=1)
+        while True:
+            token = state["logits"].argmax(axis=1)
             token[ended] = self.end
+            said.append(token)
             ended |= token == self.end
-            ids = np.concatenate([ids, token[:, None].astype(np.int64)], axis=1)
-        return ids[:, len(self.start) :]
+            if len(self.start) + len(said) >= self.limit or ended.all():
+                return np.stack(said, axis=1)
+            state["ids"] = token[:, None]
+            grown = self.next_token.infer(**{name: state[name] for name in self.takes})
+            state |= {name.removesuffix(GROWN): value for name, value in grown.items()}
 
     def caption(self, images: NDArray[np.uint8]) -> list[Caption]:
         """See `Captioner`."""

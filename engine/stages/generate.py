@@ -119,7 +119,6 @@ class DiffusionGenerator:
 
         latent = sample(denoise, self.table, noise_of_step)
         images: NDArray[np.uint8] = self.decode.infer(latent=latent)["images"]
-        images[~np.isfinite(latent).all(axis=(1, 2, 3))] = 0
         return images
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import transformers
 from torch import Tensor, nn
 
-from mothlight.exporters.captioners.parts import MAX_TOKENS, CrossAttendingNextToken, greedy
+from mothlight.exporters.captioners.parts import MAX_TOKENS, CrossAttending, greedy
 from mothlight.exporters.classifiers.transformers_model import load_transformers
 from mothlight.exporters.images import LoadedCaptioner
 from mothlight.exporters.preprocess import of_processor
@@ -36,7 +36,7 @@ def load_captioner(found: Located) -> LoadedCaptioner:
 
     return LoadedCaptioner(
         encode_image=EncodeImage(model),
-        next_token=CrossAttendingNextToken(model.text_decoder),
+        decoder=CrossAttending(model.text_decoder),
         preprocess=preprocess,
         transform=transform,
         tokenizer=processor.tokenizer,

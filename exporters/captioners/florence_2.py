@@ -1,5 +1,6 @@
 """Florence-2 of transformers: an encoder over an image's tokens and a task, and a decoder that writes."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ import transformers
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
-from mothlight.exporters.captioners.parts import MAX_TOKENS
+from mothlight.exporters.captioners.parts import MAX_TOKENS, CrossAttending
 from mothlight.exporters.classifiers.transformers_model import load_transformers
 from mothlight.exporters.images import LoadedCaptioner
 from mothlight.exporters.preprocess import of_processor
@@ -34,18 +35,20 @@ class EncodeImage(nn.Module):
         return encoder(inputs_embeds=torch.cat([seen, words], dim=1)).last_hidden_state
 
 
-class NextToken(nn.Module):
-    """(ids (B, T) int64, memory (B, N, D)) → logits (B, V) of the token after the last."""
+class Decoder(nn.Module):
+    """The decoder and its head."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.decoder = model.model.language_model.decoder
         self.head = model.lm_head
 
-    def forward(self, ids: Tensor, memory: Tensor) -> Tensor:
-        """Causal decoding over all ids so far, without a cache."""
-        out = self.decoder(input_ids=ids, encoder_hidden_states=memory, use_cache=False)
-        return self.head(out.last_hidden_state[:, -1])
+    def forward(self, *, input_ids: Tensor, encoder_hidden_states: Tensor, cache: Any, use_cache: bool) -> Any:
+        """As a decoder with a head of transformers is called."""
+        out = self.decoder(
+            input_ids=input_ids, encoder_hidden_states=encoder_hidden_states, cache=cache, use_cache=use_cache
+        )
+        return SimpleNamespace(logits=self.head(out.last_hidden_state))
 
 
 def load_captioner(found: Located) -> LoadedCaptioner:
@@ -82,7 +85,7 @@ def load_captioner(found: Located) -> LoadedCaptioner:
 
     return LoadedCaptioner(
         encode_image=EncodeImage(model, prompt),
-        next_token=NextToken(model),
+        decoder=CrossAttending(Decoder(model)),
         preprocess=preprocess,
         transform=transform,
         tokenizer=processor.tokenizer,

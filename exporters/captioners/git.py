@@ -25,23 +25,30 @@ class EncodeImage(nn.Module):
         return self.git.visual_projection(self.git.image_encoder(pixels).last_hidden_state)
 
 
-class NextToken(nn.Module):
-    """(ids (B, T) int64, memory (B, N, D)) → logits (B, V) of the token after the last."""
+class Decoder(nn.Module):
+    """The transformer and its head; see `parts.Decode`. The image's tokens stand in the cache before the words."""
+
+    crosses = False
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.git = model.git
         self.head = model.output
+        self.images = 0
 
-    def forward(self, ids: Tensor, memory: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, memory: Tensor | None, cache: Any) -> Tensor:
         """The image's tokens see each other, the words see the image and the words before them."""
-        hidden = torch.cat([memory, self.git.embeddings(input_ids=ids)], dim=1)
-        images, length = memory.shape[1], hidden.shape[1]
-        places = torch.arange(length, device=ids.device)
-        visible = (places[None, :] <= places[:, None]) | (places[None, :] < images)
-        hidden_from_image = (places[:, None] < images) & (places[None, :] >= images)
-        mask = torch.where(visible & ~hidden_from_image, 0.0, torch.finfo(torch.float32).min)
-        out = self.git.encoder(hidden, attention_mask=mask[None, None], cache=None, use_cache=False)
+        if memory is None:
+            place = torch.arange(ids.shape[1], device=ids.device) + (cache.get_seq_length() - self.images)
+            hidden, mask = self.git.embeddings(input_ids=ids, position_ids=place[None]), None
+        else:
+            self.images = memory.shape[1]
+            hidden = torch.cat([memory, self.git.embeddings(input_ids=ids)], dim=1)
+            places = torch.arange(hidden.shape[1], device=ids.device)
+            visible = (places[None, :] <= places[:, None]) | (places[None, :] < self.images)
+            hidden_from_image = (places[:, None] < self.images) & (places[None, :] >= self.images)
+            mask = torch.where(visible & ~hidden_from_image, 0.0, torch.finfo(torch.float32).min)[None, None]
+        out = self.git.encoder(hidden, attention_mask=mask, cache=cache, use_cache=True)
         return self.head(out.last_hidden_state[:, -1])
 
 
@@ -56,7 +63,7 @@ def load_captioner(found: Located) -> LoadedCaptioner:
 
     return LoadedCaptioner(
         encode_image=EncodeImage(model),
-        next_token=NextToken(model),
+        decoder=Decoder(model),
         preprocess=preprocess,
         transform=transform,
         tokenizer=processor.tokenizer,

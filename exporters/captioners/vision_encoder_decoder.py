@@ -6,7 +6,7 @@ import transformers
 from torch import Tensor, nn
 
 from mothlight.engine.errors import UserError
-from mothlight.exporters.captioners.parts import MAX_TOKENS, CrossAttendingNextToken, greedy
+from mothlight.exporters.captioners.parts import MAX_TOKENS, CrossAttending, greedy
 from mothlight.exporters.classifiers.transformers_model import load_transformers
 from mothlight.exporters.images import LoadedCaptioner
 from mothlight.exporters.libraries import reason
@@ -47,7 +47,7 @@ def load_captioner(found: Located) -> LoadedCaptioner:
 
     return LoadedCaptioner(
         encode_image=EncodeImage(model),
-        next_token=CrossAttendingNextToken(model.decoder),
+        decoder=CrossAttending(model.decoder),
         preprocess=preprocess,
         transform=transform,
         tokenizer=tokenizer,

@@ -79,7 +79,7 @@ class Decode(nn.Module):
         batch, channels, height, width = x.shape
         parts = x.reshape(batch, channels // 4, 2, 2, height, width).permute(0, 1, 4, 2, 5, 3)
         unfolded = parts.reshape(batch, channels // 4, height * 2, width * 2)
-        return to_images(self.vae.decode(unfolded, return_dict=False)[0])
+        return to_images(self.vae.decode(unfolded, return_dict=False)[0], latent)
 
 
 class Flux2Klein(Diffusion):

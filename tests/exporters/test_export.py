@@ -57,7 +57,7 @@ def graphs(role: str, weights: Path, root: Path) -> tuple[Graph, OrtRunner]:
         clip = embedder.load(locate(str(weights / "clip")))
         return embedder.embedder_graphs(clip)[1], shipped(root, name, "embed_text")
     captions = captioner.load(locate(str(weights / "captioner")))
-    return captioner.captioner_graphs(captions)[1], shipped(root, name, "next_token")
+    return captioner.captioner_graphs(captions)[2], shipped(root, name, "next_token")
 
 
 @pytest.mark.parametrize("role", ROLES)
