@@ -31,8 +31,8 @@ def mothlight(images: int, labels: int, threads: int) -> dict[str, float]:
     with (
         tempfile.TemporaryDirectory() as folder,
         open_database(Path(folder) / "audit.duckdb", config, models, Path()) as store,
+        Session(config, models, store, Progress()) as session,
     ):
-        session = Session(config, models, store, Progress())
         session.seconds_per_image()
         plans = discovery(config)
         save(store, plans, config.max_images)

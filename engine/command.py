@@ -246,8 +246,7 @@ def images_command(audit: Path, finding: int | None, where: str | None, out: Pat
 
 
 def _run(console: Console, config: AuditConfig, models: Models, store: Store) -> None:
-    with shown_progress(console) as progress:
-        session = Session(config, models, store, progress)
+    with shown_progress(console) as progress, Session(config, models, store, progress) as session:
         ((made,),) = store.rows("select coalesce(sum(images), 0) from chunk")
         minutes = session.seconds_left(max(config.max_images - made, 0)) / 60
         console.print(

@@ -29,9 +29,14 @@ class Spec:
     dtype: np.dtype[Any]
 
     @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return prod(self.shape)
+
+    @property
     def nbytes(self) -> int:
-        """Bytes that it takes."""
-        return prod(self.shape) * self.dtype.itemsize
+        """Bytes that they take."""
+        return self.size * self.dtype.itemsize
 
     def of(self, rows: int) -> "Spec":
         """The same for another batch."""

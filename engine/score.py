@@ -7,6 +7,7 @@ seed, with the same generator, both images through the gate. A finding is *false
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,12 +17,13 @@ from mothlight.engine.batch import Batch, Stage, batches
 from mothlight.engine.config import RENDERER, AuditConfig
 from mothlight.engine.device import available_threads
 from mothlight.engine.errors import ConfigError
-from mothlight.engine.executor.pipeline import run_pipelined
+from mothlight.engine.executor.pipeline import Pipeline
+from mothlight.engine.models.engines import Engines
 from mothlight.engine.opening import Models
 from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.session import generate_stage
-from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage, build_gate
-from mothlight.engine.stages.generate import GenerateStage
+from mothlight.engine.stages.classify import Classifier, ClassifyStage, gate_stage
+from mothlight.engine.stages.generate import DrawStage
 from mothlight.engine.stats import Pairs
 from mothlight.sql import Store
 
@@ -91,15 +93,20 @@ def score(store: Store, config: AuditConfig, models: Models, truth: Truth, pairs
     classifiers = [bundle.manifest.name for bundle in models.classifiers]
     seed = config.seed + SEED_SHIFT
     threads = config.threads or available_threads()
-    fresh = _Measurer(config, models, generate_stage(config, models, seed, threads), pairs)
+    fresh = _Measurer(config, models, generate_stage(config, models, seed, threads, Engines()), pairs)
     drawn = None
     if config.generator != RENDERER:
         from mothlight.engine.world.render import Renderer  # the audit imports this module, but never the world
 
-        drawn = _Measurer(config, models, GenerateStage(Renderer(seed), threads), pairs)
-    scored = [
-        _scored(config, finding, truth, classifiers.index(finding["classifier"]), fresh, drawn) for finding in findings
-    ]
+        drawn = _Measurer(config, models, DrawStage(Renderer(seed), threads), pairs)
+    with ExitStack() as stack:
+        for measurer in (fresh, drawn):
+            if measurer is not None:
+                stack.enter_context(measurer.pipeline)
+        scored = [
+            _scored(config, finding, truth, classifiers.index(finding["classifier"]), fresh, drawn)
+            for finding in findings
+        ]
     ((images,),) = store.rows("select coalesce(sum(images), 0) from chunk")
     spent = "select coalesce(sum(date_diff('millisecond', started_at, ended_at)), 0) / 1000 from run"
     ((seconds,),) = store.rows(spent)
@@ -219,11 +226,13 @@ class _Measurer:
         self.pairs = pairs
         self.batch = config.batch
         self.classifiers = [Classifier(bundle) for bundle in models.classifiers]
-        self.stages: list[Stage] = [
+        engines = Engines()
+        stages = [
             generate,
-            ClassifyStage(self.classifiers),
-            GateStage(build_gate(models.gate, [label.name for label in config.labels])),
+            *(ClassifyStage(classifier, position) for position, classifier in enumerate(self.classifiers)),
+            gate_stage(models.gate, [label.name for label in config.labels]),
         ]
+        self.pipeline = Pipeline(engines.device, stages, self.batch, without=["images"])
         self.outcomes: dict[Prompt, Outcomes] = {}
 
     def __call__(self, prompt: Prompt) -> Outcomes:
@@ -245,5 +254,5 @@ class _Measurer:
                     )
                 )
 
-        run_pipelined(batches(Chunk(prompt, 0, self.pairs, 0), self.batch), self.stages, sink)
+        self.pipeline.run(batches(Chunk(prompt, 0, self.pairs, 0), self.batch), sink)
         return Outcomes(tuple(gated), tuple(predicted))

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from time import perf_counter
-from typing import Protocol
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -19,16 +20,17 @@ from mothlight.engine.batch import Batch, Stage, batches
 from mothlight.engine.config import AuditConfig, ServedModel
 from mothlight.engine.device import available_threads
 from mothlight.engine.errors import BundleError
-from mothlight.engine.executor.pipeline import StageStats, run_pipelined
+from mothlight.engine.executor.pipeline import Pipeline, StageStats
 from mothlight.engine.executor.source import all_batches, missing_chunks
 from mothlight.engine.executor.writer import Writer
+from mothlight.engine.models.engines import Engines
 from mothlight.engine.opening import Models
-from mothlight.engine.records import Chunk, Plan, Prompt
+from mothlight.engine.records import Chunk, Plan
 from mothlight.engine.stages.caption import Caption, Captioner, build_captioner
-from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage, build_gate
+from mothlight.engine.stages.classify import Classifier, ClassifyStage, gate_stage
 from mothlight.engine.stages.embed import EmbedStage
 from mothlight.engine.stages.encode import EncodeStage, from_jpeg
-from mothlight.engine.stages.generate import DiffusionGenerator, GenerateStage
+from mothlight.engine.stages.generate import DiffusionStage, DrawStage, GenerateStage
 from mothlight.sql import Store
 
 TO_CAPTION = """
@@ -54,14 +56,6 @@ PASSED = """
 """
 
 
-class PreparedStage(Stage, Protocol):
-    """The first stage: it hears which prompts come next."""
-
-    def prepare(self, prompts: Sequence[Prompt]) -> None:
-        """See `stages.generate.Generator`."""
-        ...
-
-
 class Progress:
     """What an audit tells of itself; this one keeps silent."""
 
@@ -73,7 +67,7 @@ class Progress:
 
 
 class Session:
-    """One run of an audit: its database, open for writing, and the stages."""
+    """One run of an audit: its database, open for writing, and the stages; to be closed after use."""
 
     def __init__(self, config: AuditConfig, models: Models, store: Store, progress: Progress) -> None:
         self.config = config
@@ -81,11 +75,26 @@ class Session:
         self.store = store
         self.progress = progress
         self.threads = config.threads or available_threads()
-        self.generate = generate_stage(config, models, config.seed, self.threads)
-        self.stages = [self.generate, *judging_stages(config, models)]
+        self.engines = Engines()
+        self.generate = generate_stage(config, models, config.seed, self.threads, self.engines)
+        self.pipeline = Pipeline(
+            self.engines.device,
+            [self.generate, *judging_stages(config, models, self.engines)],
+            config.batch,
+            keep=[EncodeStage()],
+            without=["images"],
+        )
         self.names = [(bundle.manifest.name, bundle.manifest.labels) for bundle in models.classifiers]
         self.run_id = 0
         self._title, self._found = "", 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pipeline.close()
 
     def run(self) -> None:
         """Run the audit to its end.
@@ -117,9 +126,9 @@ class Session:
         size = self.config.batch
         chunk = Chunk(self.config.plain_prompt(self.config.labels[0]), 0, size, 0)
         (batch,) = batches(chunk, size)
-        run_once(self.stages, batch)
+        self.pipeline.once(batch)
         start = perf_counter()
-        made = run_once(self.stages, batch)
+        made = self.pipeline.once(batch)
         return (perf_counter() - start) / size / self.threads, made
 
     def make(self, plans: Sequence[Plan]) -> None:
@@ -133,7 +142,10 @@ class Session:
         start = perf_counter()
         stats: Sequence[StageStats] = ()
         try:
-            stats = run_pipelined(all_batches(chunks, self.config.batch), self.stages, writer)
+            stats = self.pipeline.run(all_batches(chunks, self.config.batch), writer)
+        except BaseException:
+            self.pipeline.close()  # what it has in hand ends, before the last rows are written from here
+            raise
         finally:
             writer.flush()
         self._note(plans[0].wave, "images", stats, perf_counter() - start)
@@ -208,7 +220,7 @@ def _dropped_if_stopped(pool: ThreadPoolExecutor) -> Iterator[None]:
         raise
 
 
-def generate_stage(config: AuditConfig, models: Models, seed: int, threads: int) -> PreparedStage:
+def generate_stage(config: AuditConfig, models: Models, seed: int, threads: int, engines: Engines) -> GenerateStage:
     """What makes an audit's images, under a seed of choice."""
     if isinstance(config.generator, ServedModel):
         from mothlight.engine.stages.served import ServedGenerateStage  # only who is served loads an HTTP client
@@ -217,9 +229,15 @@ def generate_stage(config: AuditConfig, models: Models, seed: int, threads: int)
     if models.generator is None:
         from mothlight.engine.world.render import Renderer  # the audit of a neural generator never loads the world
 
-        return GenerateStage(Renderer(seed), threads)
-    generator = DiffusionGenerator(models.generator, seed=seed, steps=config.steps, load_backend=models.load_backend)
-    return GenerateStage(generator, threads)
+        return DrawStage(Renderer(seed), threads)
+    return DiffusionStage(
+        models.generator,
+        seed=seed,
+        steps=config.steps,
+        lanes=threads,
+        engines=engines,
+        load_backend=models.load_backend,
+    )
 
 
 def _captioner(config: AuditConfig, models: Models) -> Captioner:
@@ -232,21 +250,13 @@ def _captioner(config: AuditConfig, models: Models) -> Captioner:
     raise BundleError(f"There is no captioner {config.captioner}.")
 
 
-def judging_stages(config: AuditConfig, models: Models) -> list[Stage]:
+def judging_stages(config: AuditConfig, models: Models, engines: Engines) -> list[Stage]:
     """From images to everything that is known of them."""
     return [
-        ClassifyStage([Classifier(bundle) for bundle in models.classifiers]),
-        GateStage(build_gate(models.gate, [label.name for label in config.labels])),
-        EmbedStage(models.embedder),
-        EncodeStage(),
+        *(ClassifyStage(Classifier(bundle, engines), position) for position, bundle in enumerate(models.classifiers)),
+        gate_stage(models.gate, [label.name for label in config.labels], engines),
+        EmbedStage(models.embedder, engines),
     ]
-
-
-def run_once(stages: Sequence[Stage], batch: Batch) -> Batch:
-    """One batch through all stages."""
-    for stage in stages:
-        batch = stage(batch)
-    return batch
 
 
 def _begin_run(store: Store, config: AuditConfig, threads: int) -> int:

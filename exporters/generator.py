@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mothlight.engine.errors import BundleError, UserError
+from mothlight.engine.executor.pipeline import images_of
 from mothlight.engine.models.bundle import Backend, Bundle, Check, Manifest
 from mothlight.engine.models.noise import noise
 from mothlight.engine.models.sampler import SamplerTable
 from mothlight.engine.records import Prompt
-from mothlight.engine.stages.generate import DiffusionGenerator
+from mothlight.engine.stages.generate import DiffusionStage
 from mothlight.exporters.backends import load_backend
 from mothlight.exporters.diffusion import Denoise, Diffusion
 from mothlight.exporters.families import family_of, kind_of
@@ -387,7 +388,7 @@ def verify_pipeline(diffusion: Diffusion, scheduler: Any, bundle: Bundle, table:
         BundleError: an image is further off than `PSNR`, or is of one single colour.
     """
     steps, pipeline, manifest = len(table.rows), diffusion.pipeline, bundle.manifest
-    ours = DiffusionGenerator(bundle, seed=SEED, steps=steps, load_backend=load_backend)
+    ours = DiffusionStage(bundle, seed=SEED, steps=steps, load_backend=load_backend)
     pipeline.scheduler = type(scheduler).from_config(scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     indices = (0, 7, 3)
@@ -414,7 +415,7 @@ def verify_pipeline(diffusion: Diffusion, scheduler: Any, bundle: Bundle, table:
             ).images
         library.append(np.round(wanted * 255))
         require_sound(f"{manifest.name}: the library's image", library[-1].astype(np.uint8))
-        bundled.append(ours.images(prompt, indices).astype(np.float64))
+        bundled.append(images_of(ours, prompt, indices).astype(np.float64))
         error = (library[-1] - bundled[-1]).reshape(len(indices), -1)
         worst = min(worst, float((10 * np.log10(255**2 / np.maximum((error**2).mean(axis=1), 1e-3))).min()))
     check = Check(graph=table.name, output="images", batch=3, difference=worst, tolerance=PSNR, unit="PSNR dB")

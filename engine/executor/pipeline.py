@@ -1,156 +1,349 @@
-"""Stages side by side: bounded queues between them, threads that work them, batches handed on in their order.
+"""Stages side by side on the streams of a device: batches in flight, each in a slot of buffers of its own.
 
-`run_in_order` is the reference: the same batches, one stage after the other. Both give the sink the same batches in the
-same order; a test holds them to it.
+One thread tells every stream what to do, batch by batch in order, and waits for nothing but a free slot. A batch may
+begin when the one that had its slot before has left it; what a stage reads, its stream waits for by an event; nothing
+else is ordered, so stages overlap as far as the device lets them. What comes out is judged, encoded and copied by
+threads of the host (`keep`), then handed to the sink in the batches' order by one more.
+
+`run_in_order` is the reference: the same, each stage waited for before the next. Both give the sink the same batches;
+tests hold them to it, on the host and on a simulated device that does things as late and as mixed up as it may.
 """
 
-import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from queue import Empty, Full, Queue
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from threading import Lock
 from time import perf_counter
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
 
-from mothlight.engine.batch import Batch, Stage
+import numpy as np
+from numpy.typing import NDArray
 
-DEPTH = 2
-"""Batches that may wait before a stage, for each of its workers: more would only cost memory."""
-POLL = 0.1
-"""Seconds after which a waiting thread looks whether it should stop."""
-Numbered = tuple[int, Batch]
+from mothlight.engine.batch import Batch, Flight, Keep, Stage, Work
+from mothlight.engine.device import Buffer, Device, Event, Host, Spec, Stream
+from mothlight.engine.records import Chunk, Prompt
+
+SLOTS = 3
+"""Batches in flight for a stage of one lane: one being made, one being judged, one being kept."""
+BACKLOG = 8
+"""Batches that may wait for the sink: a flush takes longer than a batch."""
 Sink = Callable[[Batch], None]
 
 
 @dataclass(slots=True)
 class StageStats:
-    """What one stage did; `busy` is the time in which its workers worked, summed over them."""
+    """What one stage did; `busy` is the time in which its streams worked, summed over them."""
 
     stage: str
     batches: int = 0
     images: int = 0
     busy: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, batch: Batch, seconds: float) -> None:
-        """Count a batch."""
-        with self._lock:
-            self.batches += 1
-            self.images += len(batch.indices)
-            self.busy += seconds
 
 
-def run_in_order(items: Iterable[Batch], stages: Sequence[Stage], sink: Sink) -> list[StageStats]:
-    """Each batch through all stages, then the next."""
-    stats = [StageStats(stage.name) for stage in stages]
-    for item in items:
-        batch = item
-        for stage, stat in zip(stages, stats, strict=True):
-            batch = _apply(stage, batch, stat)
-        sink(batch)
-    return stats
+class Pipeline:
+    """Stages with their streams and buffers, for batches of one size; to be closed after use."""
 
+    def __init__(
+        self,
+        device: Device,
+        stages: Sequence[Stage],
+        size: int,
+        *,
+        keep: Sequence[Keep] = (),
+        keepers: int = 1,
+        without: Iterable[str] = (),
+    ) -> None:
+        """Allocate everything; `without` are arrays that nobody needs once the batch was kept.
 
-def run_pipelined(items: Iterable[Batch], stages: Sequence[Stage], sink: Sink) -> list[StageStats]:
-    """All stages at once; the sink is called in this thread, in the order of `items`.
-
-    An exception in a stage or in the sink, a KeyboardInterrupt included, stops the threads after the batch that each
-    has in hand and is raised here; what the sink was given stays given.
-    """
-    return _Pipeline(stages).run(items, sink)
-
-
-def _apply(stage: Stage, batch: Batch, stat: StageStats) -> Batch:
-    start = perf_counter()
-    try:
-        made = stage(batch)
-    except Exception as error:
-        chunk = batch.chunk
-        error.add_note(f"in stage {stage.name}, prompt {chunk.prompt.text!r}, indices {batch.indices}")
-        raise
-    stat.add(batch, perf_counter() - start)
-    return made
-
-
-class _Pipeline:
-    def __init__(self, stages: Sequence[Stage]) -> None:
+        Raises:
+            MemoryError: the device has not enough.
+        """
+        self.device = device
         self.stages = stages
-        self.stats = [StageStats(stage.name) for stage in stages]
-        self.queues: list[Queue[Numbered | None]] = [Queue(DEPTH * stage.workers) for stage in stages]
-        self.queues.append(Queue(DEPTH * 2))
-        self.stop = threading.Event()
-        self.faults: list[BaseException] = []
-        self.running = [stage.workers for stage in stages]
-        self.lock = threading.Lock()
+        self.keep = keep
+        self.without = frozenset(without)
+        self.slots = max((stage.lanes for stage in stages), default=1) + SLOTS - 1
+        self.owners: dict[str, Stage] = {}
+        self.works: dict[str, Work] = {}
+        self.buffers: list[dict[str, Buffer]] = [{} for _ in range(self.slots)]
+        self.mirrors: list[dict[str, Buffer]] = [{} for _ in range(self.slots)]
+        """The same arrays on the other side: for the host what the device made, for the device what the host made."""
+        specs: dict[str, Spec] = {}
+        for stage in stages:
+            work = stage.build(device, size, self.slots, {name: specs[name] for name in stage.reads})
+            self.works[stage.name] = work
+            self._allocate(stage, work.makes)
+            specs |= work.makes
+        self.lanes = {stage.name: self._lanes(stage) for stage in stages}
+        send, fetch = device.stream("send"), device.stream("fetch")
+        self.copies = {stage.name: send if stage.on_host else fetch for stage in stages if self._mirrored(stage)}
+        self.keepers = [device.worker(f"keep {lane}") for lane in range(keepers)]
+        self.writer = device.worker("write")
 
-    def run(self, items: Iterable[Batch], sink: Sink) -> list[StageStats]:
-        threads = [threading.Thread(target=self._feed, args=(items,), name="source")]
-        for position, stage in enumerate(self.stages):
-            for worker in range(stage.workers):
-                name = f"{stage.name}-{worker}"
-                threads.append(threading.Thread(target=self._work, args=(position,), name=name))
-        try:
-            for thread in threads:
-                thread.start()
-            self._collect(sink)
-        finally:
-            self.stop.set()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
-        if self.faults:
-            raise self.faults[0]
-        return self.stats
+    def __enter__(self) -> Self:
+        return self
 
-    def _collect(self, sink: Sink) -> None:
-        waiting: dict[int, Batch] = {}
-        due = 0
-        while (item := self._get(self.queues[-1])) is not None:
-            number, batch = item
-            waiting[number] = batch
-            while due in waiting:
-                sink(waiting.pop(due))
-                due += 1
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
-    def _feed(self, items: Iterable[Batch]) -> None:
-        try:
-            for number, batch in enumerate(items):
-                if not self._put(self.queues[0], (number, batch)):
-                    return
-            self._put(self.queues[0], None)
-        except BaseException as error:  # noqa: BLE001  # handed to the thread that called run
-            self._fail(error)
+    def close(self) -> None:
+        """Stop all streams after what each has in hand."""
+        self.device.close()
 
-    def _work(self, position: int) -> None:
-        source, target = self.queues[position], self.queues[position + 1]
-        try:
-            while (item := self._get(source)) is not None:
-                number, batch = item
-                if not self._put(target, (number, _apply(self.stages[position], batch, self.stats[position]))):
-                    return
-            with self.lock:
-                self.running[position] -= 1
-                last = self.running[position] == 0
-            # the end is handed round among the workers of a stage; the last of them hands it on
-            self._put(target if last else source, None)
-        except BaseException as error:  # noqa: BLE001  # handed to the thread that called run
-            self._fail(error)
+    def run(self, batches: Iterable[Batch], sink: Sink) -> list[StageStats]:
+        """All stages at once.
 
-    def _fail(self, error: BaseException) -> None:
-        self.faults.append(error)
-        self.stop.set()
+        An exception in a stage or in the sink, or here a KeyboardInterrupt, is raised; what the sink was given stays
+        given. After it the pipeline can only be closed.
+        """
+        return _Run(self, sink).all(batches)
 
-    def _put(self, queue: "Queue[Numbered | None]", item: Numbered | None) -> bool:
-        while not self.stop.is_set():
-            try:
-                queue.put(item, timeout=POLL)
-            except Full:
-                continue
-            return True
-        return False
+    def run_in_order(self, batches: Iterable[Batch], sink: Sink) -> list[StageStats]:
+        """Each batch through all stages, one after the other, then the next."""
+        return _Run(self, sink, in_order=True).all(batches)
 
-    def _get(self, queue: "Queue[Numbered | None]") -> Numbered | None:
-        while not self.stop.is_set():
-            try:
-                return queue.get(timeout=POLL)
-            except Empty:
-                continue
-        return None
+    def once(self, batch: Batch) -> Batch:
+        """One batch through all stages, with all of its arrays."""
+        made: list[Batch] = []
+        run = _Run(self, made.append, in_order=True)
+        run.without = frozenset()
+        run.all([batch])
+        return made[0]
+
+    def _allocate(self, stage: Stage, made: Mapping[str, Spec]) -> None:
+        device, host = self.device.buffer, self.device.pinned
+        for name, spec in made.items():
+            if name in self.owners:
+                msg = f"both {self.owners[name].name} and {stage.name} make {name}"
+                raise ValueError(msg)
+            self.owners[name] = stage
+            for slot in range(self.slots):
+                label = f"{name}[{slot}]"
+                self.buffers[slot][name] = (host if stage.on_host else device)(label, spec)
+                if self._mirrored(stage):
+                    self.mirrors[slot][name] = (device if stage.on_host else host)(f"mirrored {label}", spec)
+
+    def _mirrored(self, stage: Stage) -> bool:
+        """Whether what a stage makes is copied to the other side: the host wants all, a device what it reads."""
+        if self.device.unified:
+            return False
+        made = set(self.works[stage.name].makes)
+        return not stage.on_host or any(made & {*other.reads} for other in self.stages if not other.on_host)
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that may be under way."""
+        return self.slots
+
+    def _lanes(self, stage: Stage) -> list[Stream]:
+        make = self.device.worker if stage.on_host else self.device.stream
+        return [make(f"{stage.name} {lane}") for lane in range(stage.lanes)]
+
+
+def images_of(stage: Stage, prompt: Prompt, indices: Sequence[int]) -> NDArray[np.uint8]:
+    """The images (len(indices), H, W, 3) uint8 that a generating stage makes on the host, as one batch."""
+    size = len(indices)
+    with Pipeline(Host(), [stage], size) as pipeline:
+        return pipeline.once(Batch(Chunk(prompt, 0, size, 0), tuple(indices), size)).arrays["images"]
+
+
+Clock = dict[int, int]
+"""Stream → the number of its latest event that surely happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """An event, and what is known to have happened when it has."""
+
+    event: Event
+    clock: Clock
+
+
+class Order:
+    """What is known to come before what: so that a stream waits where it must, and nowhere else.
+
+    A clock for each stream and for this thread (the vector clocks of Fidge and of Mattern, 1988): a mark carries the
+    clock of its stream, and whoever waits for it knows from then on all that its stream knew.
+    """
+
+    def __init__(self) -> None:
+        self.clocks: dict[int, Clock] = {}
+        self.here: Clock = {}
+
+    def record(self, stream: Stream) -> Mark:
+        """A mark behind all that a stream was told so far."""
+        clock = self.clocks.setdefault(id(stream), {})
+        _merge(clock, self.here)
+        clock[id(stream)] = clock.get(id(stream), 0) + 1
+        return Mark(stream.record(), dict(clock))
+
+    def wait(self, stream: Stream, mark: Mark) -> None:
+        """What a stream is told next comes after a mark."""
+        if not self.known(stream, mark):
+            stream.wait(mark.event)
+            _merge(self.clocks.setdefault(id(stream), {}), mark.clock)
+
+    def known(self, stream: Stream, mark: Mark) -> bool:
+        """Whether what a stream is told next comes after a mark anyway."""
+        own = id(mark.event.stream)
+        surely = max(self.clocks.get(id(stream), {}).get(own, 0), self.here.get(own, 0))
+        return own == id(stream) or surely >= mark.clock[own]
+
+    def wait_here(self, mark: Mark) -> None:
+        """Wait in this thread: whatever it tells anyone from now on comes after the mark."""
+        mark.event.synchronize()
+        _merge(self.here, mark.clock)
+
+
+def _merge(clock: Clock, other: Clock) -> None:
+    for stream, number in other.items():
+        clock[stream] = max(clock.get(stream, 0), number)
+
+
+@dataclass(slots=True)
+class _Issued:
+    """A batch that every stream was told of."""
+
+    flight: Flight
+    spans: dict[str, tuple[Mark, Mark]] = field(default_factory=dict)
+    """Stage → the events around its work."""
+    result: Batch | None = None
+    kept: Mark | None = None
+    written: Mark | None = None
+
+
+class _Run:
+    def __init__(self, pipeline: Pipeline, sink: Sink, *, in_order: bool = False) -> None:
+        self.pipeline = pipeline
+        self.sink = sink
+        self.in_order = in_order
+        self.without = pipeline.without
+        self.order = Order()
+        self.lock = Lock()
+        names = [*(stage.name for stage in pipeline.stages), *(step.name for step in pipeline.keep)]
+        self.stats = {name: StageStats(name) for name in names}
+
+    def all(self, batches: Iterable[Batch]) -> list[StageStats]:
+        slots = self.pipeline.slots
+        unkept: deque[_Issued] = deque()
+        unwritten: deque[_Issued] = deque()
+        for number, batch in enumerate(batches):
+            if len(unkept) == self.pipeline.in_flight:
+                self._until(unkept.popleft().kept)
+            if len(unwritten) == BACKLOG + slots:
+                self._count(unwritten.popleft())
+            issued = _Issued(Flight(batch, number % slots))
+            self._issue(issued, number)
+            unkept.append(issued)
+            unwritten.append(issued)
+        for issued in unwritten:
+            self._count(issued)
+        return list(self.stats.values())
+
+    def _issue(self, issued: _Issued, number: int) -> None:
+        """Tell every stream what to do for a batch."""
+        pipeline, flight, slot = self.pipeline, issued.flight, issued.flight.slot
+        here, there = pipeline.buffers[slot], pipeline.mirrors[slot]
+        ready: dict[str, Mark] = {}
+        mirrored: dict[str, Mark] = {}
+        for stage in pipeline.stages:
+            lanes = pipeline.lanes[stage.name]
+            stream = lanes[number % len(lanes)]
+            self._say(stream, stage.name, flight)
+            arrays = {}
+            for name in stage.reads:
+                same_side = self._maker(name).on_host == stage.on_host or name not in there
+                arrays[name] = (here if same_side else there)[name]
+                self.order.wait(stream, (ready if same_side else mirrored)[name])
+            work = pipeline.works[stage.name]
+            made = work.makes
+            start = self.order.record(stream)
+            work.enqueue(flight, arrays | {name: here[name] for name in made}, stream)
+            end = self.order.record(stream)
+            issued.spans[stage.name] = (start, end)
+            ready |= dict.fromkeys(made, end)
+            mirrored |= dict.fromkeys(made, self._mirror(stage, slot, end, flight))
+            if self.in_order:
+                self._until(end)
+        self._keep(issued, number, {n: ready[n] if self._maker(n).on_host else mirrored[n] for n in ready})
+
+    def _mirror(self, stage: Stage, slot: int, end: Mark, flight: Flight) -> Mark:
+        """Copy what a stage made to the other side, where somebody there reads it."""
+        pipeline = self.pipeline
+        stream = pipeline.copies.get(stage.name)
+        if stream is None:
+            return end
+        self._say(stream, f"the copies of {stage.name}", flight)
+        self.order.wait(stream, end)
+        for name in pipeline.works[stage.name].makes:
+            pipeline.device.copy(pipeline.buffers[slot][name], pipeline.mirrors[slot][name], stream)
+        return self.order.record(stream)
+
+    def _keep(self, issued: _Issued, number: int, ready: Mapping[str, Mark]) -> None:
+        """Judge, encode and copy the batch, which frees its slot; then hand it to the sink."""
+        pipeline, flight, slot = self.pipeline, issued.flight, issued.flight.slot
+        keeper = pipeline.keepers[number % len(pipeline.keepers)]
+        self._say(keeper, "keeping", flight)
+        for mark in ready.values():
+            self.order.wait(keeper, mark)
+        buffers = {name: self._on_host(slot, name) for name in ready}
+        arrays = {name: buffer.array for name, buffer in buffers.items()}
+        keeper.run(lambda: self._make_result(issued, arrays), reads=list(buffers.values()))
+        issued.kept = self.order.record(keeper)
+        self._say(pipeline.writer, "the sink", flight)
+        self.order.wait(pipeline.writer, issued.kept)
+        pipeline.writer.run(lambda: self._hand_over(issued))
+        issued.written = self.order.record(pipeline.writer)
+
+    def _make_result(self, issued: _Issued, arrays: Mapping[str, NDArray[Any]]) -> None:
+        flight = issued.flight
+        batch = flight.batch.with_arrays(**arrays)
+        for stage in self.pipeline.stages:
+            batch = stage.finish(batch.with_failures(flight.noted.get(stage.name, {})))
+        for step in self.pipeline.keep:
+            start = perf_counter()
+            batch = step(batch)
+            self._add(step.name, batch, perf_counter() - start)
+        kept = {
+            name: array.copy() if name in arrays else array
+            for name, array in batch.arrays.items()
+            if name not in self.without
+        }
+        issued.result = replace(batch, arrays=MappingProxyType(kept))
+
+    def _hand_over(self, issued: _Issued) -> None:
+        assert issued.result is not None  # noqa: S101  # the stream waited for it
+        result, issued.result = issued.result, None
+        self.sink(result)
+
+    def _on_host(self, slot: int, name: str) -> Buffer:
+        pipeline = self.pipeline
+        mirror = pipeline.mirrors[slot].get(name)
+        return pipeline.buffers[slot][name] if mirror is None or self._maker(name).on_host else mirror
+
+    def _maker(self, name: str) -> Stage:
+        return self.pipeline.owners[name]
+
+    def _say(self, stream: Stream, what: str, flight: Flight) -> None:
+        batch = flight.batch
+        stream.doing = f"{what}, prompt {batch.chunk.prompt.text!r}, indices {batch.indices}"
+
+    def _until(self, mark: Mark | None) -> None:
+        if mark is not None:
+            self.order.wait_here(mark)
+
+    def _count(self, issued: _Issued) -> None:
+        """Wait until the sink had a batch, and count it."""
+        self._until(issued.written)
+        for name, (start, end) in issued.spans.items():
+            self._add(name, issued.flight.batch, end.event.seconds_since(start.event))
+
+    def _add(self, name: str, batch: Batch, seconds: float) -> None:
+        with self.lock:
+            stat = self.stats[name]
+            stat.batches += 1
+            stat.images += len(batch.indices)
+            stat.busy += seconds

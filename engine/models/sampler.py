@@ -5,14 +5,14 @@ With m the model's output on s·x: x0 = p·x + q·m and x' = a·x + b·x0 + c·x
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 Float32 = NDArray[np.float32]
-Denoise = Callable[[Float32, Float32, Float32, Float32, Float32], tuple[Float32, Float32]]
-"""(x, x0_prev, noise, timestep[1], coefficients[7]) → (x, x0)."""
+Latent = TypeVar("Latent")
 
 
 class SamplerRow(BaseModel):
@@ -44,11 +44,16 @@ class SamplerTable(BaseModel):
     init_noise_sigma: float
 
 
-def sample(denoise: Denoise, table: SamplerTable, noise_of_step: Callable[[int], Float32]) -> Float32:
-    """Run all rows and return the last latent, (batch, *latent) float32.
+def sample(
+    denoise: Callable[[Latent, Latent, Latent, int], tuple[Latent, Latent]],
+    table: SamplerTable,
+    draw: Callable[[int, float], Latent],
+    zeros: Latent,
+) -> Latent:
+    """Go through all rows and return the last latent, whatever a latent is: an array, or a buffer of a device.
 
-    `noise_of_step(0)` is the initial latent before scaling, `noise_of_step(k)` the fresh noise of the k-th row, asked
-    for only where the row uses it.
+    `denoise` takes (x, x0_prev, noise, step) and gives (x, x0); steps count from 1. `draw(0, scale)` is the initial
+    latent, `draw(k, 1)` the fresh noise of the k-th row, asked for only where the row uses it.
 
     Raises:
         ValueError: the first row needs an earlier x0.
@@ -56,12 +61,9 @@ def sample(denoise: Denoise, table: SamplerTable, noise_of_step: Callable[[int],
     if table.rows[0].c != 0.0:
         msg = f"the first row of sampler {table.name} uses an x0 before it; there is none"
         raise ValueError(msg)
-    x = noise_of_step(0) * np.float32(table.init_noise_sigma)
-    x0 = np.zeros_like(x)
-    silent = np.zeros_like(x)
+    x, x0 = draw(0, table.init_noise_sigma), zeros
     for step, row in enumerate(table.rows, start=1):
-        z = noise_of_step(step) if row.d != 0.0 else silent
-        x, x0 = denoise(x, x0, z, np.array((row.timestep,), dtype=np.float32), row.coefficients())
+        x, x0 = denoise(x, x0, draw(step, 1.0) if row.d != 0.0 else zeros, step)
     return x
 
 

@@ -1,62 +1,161 @@
 """Names images: the classifiers under audit, and the gate that says whether an image shows what was asked."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mothlight.engine.batch import Batch
+from mothlight.engine.batch import Batch, Flight, Stage, Work, not_finite
+from mothlight.engine.device import Buffer, Device, Spec, Staged, Stream, constant, spec
 from mothlight.engine.errors import BundleError, UserError
 from mothlight.engine.models.bundle import Bundle
-from mothlight.engine.models.runner import Chain, OrtRunner, Runner
+from mothlight.engine.models.engines import Engines
+from mothlight.engine.models.runner import Bound, Chain, Program, Single, infer_once
 from mothlight.engine.models.tokenizer import BundleTokenizer
 from mothlight.engine.records import article
+from mothlight.engine.stages.embed import ImageEmbedder
+
+OUTPUTS = ("scores", "indices", "score")
+NOT_FINITE = "the gate gave a score that is not finite"
 
 
 class Classifier:
     """A classifier's or a gate's bundle."""
 
-    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, engines: Engines | None = None) -> None:
+        engines = engines or Engines()
         self.name = bundle.manifest.name
         self.labels = bundle.manifest.labels
         self.resize = bundle.manifest.resize
-        self.runner: Runner
+        self.program: Program
         if bundle.manifest.chain:
-            self.runner = Chain(bundle, threads=threads)
+            self.program = Chain(bundle, lambda graph, outputs: engines.open(bundle, graph, outputs))
         else:
-            self.runner = OrtRunner(bundle.graph_path("classify"), threads=threads)
-
-    def score(self, images: NDArray[np.uint8], label: str) -> NDArray[np.float32]:
-        """See `Gate`."""
-        score: NDArray[np.float32] = self.classify(images, label)["score"]
-        return score
+            self.program = Single(engines.open(bundle, "classify"))
 
     def classify(self, images: NDArray[np.uint8], label: str) -> dict[str, NDArray[Any]]:
-        """`scores` and `indices` (B, k) of the best labels, and `score` (B,) of the one asked for."""
+        """`scores` and `indices` (B, k) of the best labels, and `score` (B,) of the one asked for; here and now."""
         index = np.full(len(images), self.labels.index(label), dtype=np.int64)
         matrices = self.resize.matrices(*images.shape[1:3]) if self.resize is not None else {}
-        return self.runner.infer(images=images, index=index, **matrices)
+        return infer_once(self.program, {"images": images, "index": index, **matrices})
+
+    def bind(self, device: Device, slots: int, images: Spec) -> "BoundClassifier":
+        """Make it ready for batches of images."""
+        matrices = self.resize.matrices(*images.shape[1:3]) if self.resize is not None else {}
+        constants = {name: constant(device, f"{name} of {self.name}", array) for name, array in matrices.items()}
+        index = spec(images.shape[:1], np.int64)
+        given = {"images": images, "index": index} | {name: buffer.spec for name, buffer in constants.items()}
+        staged = Staged(device, f"the index for {self.name}", index, slots)
+        return BoundClassifier(self.labels, self.program.bind(device, slots, given), constants, staged)
 
 
-class Gate(Protocol):
-    """Whether an image shows what was asked for."""
+@dataclass(frozen=True)
+class BoundClassifier:
+    """A classifier that is ready for batches of one size."""
 
-    def score(self, images: NDArray[np.uint8], label: str) -> NDArray[np.float32]:
-        """How surely each image shows the label, (B,)."""
-        ...
+    labels: Sequence[str]
+    bound: Bound
+    constants: Mapping[str, Buffer]
+    index: Staged
+
+    def enqueue(self, flight: Flight, images: Buffer, made: Mapping[str, Buffer], stream: Stream) -> None:
+        """`made` are buffers for all of `OUTPUTS`."""
+        asked = np.int64(self.labels.index(flight.batch.chunk.prompt.label))
+        index = self.index.put(flight.slot, np.asarray(asked), stream)
+        self.bound.enqueue(flight.slot, {**self.constants, "images": images, "index": index, **made}, stream)
 
 
-class ZeroShotGate:
-    """An embedder's bundle as the gate: images against a sentence on each label of the audit."""
+class ClassifyStage:
+    """Adds `scores_k`, `indices_k` and `score_k` for the k-th classifier under audit; not finite is a failure."""
 
-    def __init__(self, bundle: Bundle, labels: Sequence[str], *, threads: int = 1) -> None:
+    reads = ("images",)
+    lanes = 1
+    on_host = False
+
+    def __init__(self, classifier: Classifier, position: int) -> None:
+        self.classifier = classifier
+        self.name = f"classify {classifier.name}"
+        self.names = {name: f"{name}_{position}" for name in OUTPUTS}
+
+    def build(self, device: Device, size: int, slots: int, given: Mapping[str, Spec]) -> Work:
+        """See `Stage`."""
+        del size
+        return _Classify(self.classifier.bind(device, slots, given["images"]), self.names)
+
+    def finish(self, batch: Batch) -> Batch:
+        """See `Stage`."""
+        reason = f"{self.classifier.name} gave a score that is not finite"
+        return batch.with_failures(not_finite(batch, self.names["scores"], reason))
+
+
+class _Classify:
+    def __init__(self, classifier: BoundClassifier, names: Mapping[str, str]) -> None:
+        self.classifier = classifier
+        self.names = names
+        self.makes = {names[name]: spec for name, spec in classifier.bound.makes.items()}
+
+    def enqueue(self, flight: Flight, arrays: Mapping[str, Buffer], stream: Stream) -> None:
+        made = {name: arrays[called] for name, called in self.names.items()}
+        self.classifier.enqueue(flight, arrays["images"], made, stream)
+
+
+class GateStage:
+    """Adds `gate` (B,) float32: how surely the image shows its label, by a model apart from those under audit."""
+
+    name = "gate"
+    reads = ("images",)
+    lanes = 1
+    on_host = False
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+
+    def build(self, device: Device, size: int, slots: int, given: Mapping[str, Spec]) -> Work:
+        """See `Stage`."""
+        del size
+        return _Gate(self.classifier.bind(device, slots, given["images"]), device, slots)
+
+    def finish(self, batch: Batch) -> Batch:
+        """See `Stage`."""
+        return batch.with_failures(not_finite(batch, "gate", NOT_FINITE))
+
+
+class _Gate:
+    def __init__(self, classifier: BoundClassifier, device: Device, slots: int) -> None:
+        self.classifier = classifier
+        made = dict(classifier.bound.makes)
+        self.makes = {"gate": made.pop("score")}
+        self.scratch = [
+            {name: device.buffer(f"{name} of the gate[{slot}]", spec) for name, spec in made.items()}
+            for slot in range(slots)
+        ]
+
+    def enqueue(self, flight: Flight, arrays: Mapping[str, Buffer], stream: Stream) -> None:
+        made = {**self.scratch[flight.slot], "score": arrays["gate"]}
+        self.classifier.enqueue(flight, arrays["images"], made, stream)
+
+
+class ZeroShotGateStage:
+    """An embedder's bundle as the gate: images against a sentence on each label of the audit.
+
+    The stage adds `gate_vector` (B, D); the score of the label, `gate` (B,), is made of it on the host.
+    """
+
+    name = "gate"
+    reads = ("images",)
+    lanes = 1
+    on_host = False
+
+    def __init__(self, bundle: Bundle, labels: Sequence[str], engines: Engines | None = None) -> None:
         """Load the graphs and embed the sentences.
 
         Raises:
             BundleError: the manifest does not say how cosines become scores.
             UserError: labels are judged against each other, and there is one only.
         """
+        engines = engines or Engines()
         how = bundle.manifest.zero_shot
         if how is None:
             raise BundleError(f"The gate {bundle.folder} has neither labels nor a way to judge them by text.")
@@ -67,68 +166,31 @@ class ZeroShotGate:
             )
         self.how = how
         self.labels = tuple(labels)
-        self.resize = bundle.manifest.resize
-        self.image = OrtRunner(bundle.graph_path("embed_image"), threads=threads)
-        text = OrtRunner(bundle.graph_path("embed_text"), threads=threads)
+        self.embedder = ImageEmbedder(bundle, engines)
         sentences = [how.prompt.format(a=article(label), label=label) for label in labels]
+        text = engines.runner(bundle, "embed_text")
         self.sentences: NDArray[np.float32] = text.infer(**BundleTokenizer(bundle).encode(sentences))["vector"]
 
-    def score(self, images: NDArray[np.uint8], label: str) -> NDArray[np.float32]:
-        """See `Gate`."""
-        matrices = self.resize.matrices(*images.shape[1:3]) if self.resize is not None else {}
-        vectors = self.image.infer(images=images, **matrices)["vector"]
-        logits = vectors @ self.sentences.T * np.float32(self.how.scale) + np.float32(self.how.bias)
+    def build(self, device: Device, size: int, slots: int, given: Mapping[str, Spec]) -> Work:
+        """See `Stage`."""
+        del size
+        return self.embedder.bind(device, slots, given["images"], "gate_vector")
+
+    def finish(self, batch: Batch) -> Batch:
+        """See `Stage`."""
+        logits = batch.arrays["gate_vector"] @ self.sentences.T * np.float32(self.how.scale) + np.float32(self.how.bias)
         if self.how.activation == "sigmoid":
             scores = 1 / (1 + np.exp(-logits))
         else:
             grown = np.exp(logits - logits.max(axis=1, keepdims=True))
             scores = grown / grown.sum(axis=1, keepdims=True)
-        return np.asarray(scores[:, self.labels.index(label)], dtype=np.float32)
+        asked = scores[:, self.labels.index(batch.chunk.prompt.label)]
+        batch = batch.with_arrays(gate=np.asarray(asked, dtype=np.float32))
+        return batch.with_failures(not_finite(batch, "gate", NOT_FINITE))
 
 
-def build_gate(bundle: Bundle, labels: Sequence[str]) -> Gate:
+def gate_stage(bundle: Bundle, labels: Sequence[str], engines: Engines | None = None) -> Stage:
     """A gate's bundle, whichever kind it is, for an audit's labels."""
-    return ZeroShotGate(bundle, labels) if bundle.manifest.zero_shot is not None else Classifier(bundle)
-
-
-class ClassifyStage:
-    """Adds `scores_k`, `indices_k` and `score_k` for the k-th classifier under audit; not finite is a failure."""
-
-    name = "classify"
-
-    def __init__(self, classifiers: Sequence[Classifier], workers: int = 1) -> None:
-        self.classifiers = classifiers
-        self.workers = workers
-
-    def __call__(self, batch: Batch) -> Batch:
-        """See `Stage`."""
-        images = batch.arrays["images"]
-        arrays: dict[str, NDArray[Any]] = {}
-        failures: dict[int, str] = {}
-        for position, classifier in enumerate(self.classifiers):
-            out = classifier.classify(images, batch.chunk.prompt.label)
-            arrays |= {f"{name}_{position}": array for name, array in out.items()}
-            for index, scores in zip(batch.indices, out["scores"], strict=False):
-                if not np.isfinite(scores).all():
-                    failures.setdefault(index, f"{classifier.name} gave a score that is not finite")
-        return batch.with_arrays(**arrays).with_failures(failures)
-
-
-class GateStage:
-    """Adds `gate` (B,) float32: how surely the image shows its label, by a model apart from those under audit."""
-
-    name = "gate"
-    workers = 1
-
-    def __init__(self, gate: Gate) -> None:
-        self.gate = gate
-
-    def __call__(self, batch: Batch) -> Batch:
-        """See `Stage`."""
-        scores = self.gate.score(batch.arrays["images"], batch.chunk.prompt.label)
-        failures = {
-            index: "the gate gave a score that is not finite"
-            for index, score in zip(batch.indices, scores, strict=False)
-            if not np.isfinite(score)
-        }
-        return batch.with_arrays(gate=scores).with_failures(failures)
+    if bundle.manifest.zero_shot is not None:
+        return ZeroShotGateStage(bundle, labels, engines)
+    return GateStage(Classifier(bundle, engines))

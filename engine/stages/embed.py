@@ -1,31 +1,55 @@
 """Places images in a space in which like lies near like."""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
 
-from mothlight.engine.batch import Batch
+from mothlight.engine.batch import Batch, Flight, Work, not_finite
+from mothlight.engine.device import Buffer, Device, Spec, Stream, constant
 from mothlight.engine.models.bundle import Bundle
-from mothlight.engine.models.runner import OrtRunner
+from mothlight.engine.models.engines import Engines
+from mothlight.engine.models.runner import Bound, Single
+
+
+class ImageEmbedder:
+    """The image half of an embedder's bundle."""
+
+    def __init__(self, bundle: Bundle, engines: Engines) -> None:
+        self.resize = bundle.manifest.resize
+        self.program = Single(engines.open(bundle, "embed_image"))
+
+    def bind(self, device: Device, slots: int, images: Spec, called: str) -> Work:
+        """Make it ready for batches of images; its vectors are called so."""
+        matrices = self.resize.matrices(*images.shape[1:3]) if self.resize is not None else {}
+        constants = {name: constant(device, f"{name} of {called}", array) for name, array in matrices.items()}
+        given = {"images": images} | {name: buffer.spec for name, buffer in constants.items()}
+        return _Embed(self.program.bind(device, slots, given), constants, called)
+
+
+class _Embed:
+    def __init__(self, bound: Bound, constants: Mapping[str, Buffer], called: str) -> None:
+        self.bound, self.constants, self.called = bound, constants, called
+        self.makes = {called: bound.makes["vector"]}
+
+    def enqueue(self, flight: Flight, arrays: Mapping[str, Buffer], stream: Stream) -> None:
+        buffers = {**self.constants, "images": arrays["images"], "vector": arrays[self.called]}
+        self.bound.enqueue(flight.slot, buffers, stream)
 
 
 class EmbedStage:
     """Adds `embedding` (B, D) float32 of norm 1; not finite is a failure."""
 
     name = "embed"
-    workers = 1
+    reads = ("images",)
+    lanes = 1
+    on_host = False
 
-    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
-        self.resize = bundle.manifest.resize
-        self.runner = OrtRunner(bundle.graph_path("embed_image"), threads=threads)
+    def __init__(self, bundle: Bundle, engines: Engines | None = None) -> None:
+        self.embedder = ImageEmbedder(bundle, engines or Engines())
 
-    def __call__(self, batch: Batch) -> Batch:
+    def build(self, device: Device, size: int, slots: int, given: Mapping[str, Spec]) -> Work:
         """See `Stage`."""
-        images = batch.arrays["images"]
-        matrices = self.resize.matrices(*images.shape[1:3]) if self.resize is not None else {}
-        vectors: NDArray[np.float32] = self.runner.infer(images=images, **matrices)["vector"]
-        failures = {
-            index: "the embedding is not finite"
-            for index, vector in zip(batch.indices, vectors, strict=False)
-            if not np.isfinite(vector).all()
-        }
-        return batch.with_arrays(embedding=vectors).with_failures(failures)
+        del size
+        return self.embedder.bind(device, slots, given["images"], "embedding")
+
+    def finish(self, batch: Batch) -> Batch:
+        """See `Stage`."""
+        return batch.with_failures(not_finite(batch, "embedding", "the embedding is not finite"))

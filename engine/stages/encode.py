@@ -28,10 +28,9 @@ class EncodeStage:
     """Adds `jpeg` (B,) of bytes objects."""
 
     name = "encode"
-    workers = 1
 
     def __call__(self, batch: Batch) -> Batch:
-        """See `Stage`."""
+        """See `Keep`."""
         jpeg = np.empty(batch.size, dtype=object)
         for row in range(len(batch.indices)):
             jpeg[row] = to_jpeg(batch.arrays["images"][row])

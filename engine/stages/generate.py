@@ -1,6 +1,7 @@
-"""Makes images of a prompt: the neural generator, and the stage that runs any generator."""
+"""Makes images of a prompt: the neural generator, and the stage of anything that draws on the host."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from typing import Any, Protocol
@@ -8,33 +9,107 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mothlight.engine.batch import Batch
+from mothlight.engine.batch import Batch, Failures, Flight, Stage, Work
+from mothlight.engine.device import Buffer, Device, Spec, Staged, Stream, constant, spec
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Bundle
-from mothlight.engine.models.noise import noise
-from mothlight.engine.models.runner import LoadBackend, OrtRunner, Runner, no_backend
-from mothlight.engine.models.sampler import Float32, sample, table_of
+from mothlight.engine.models.engines import Engines
+from mothlight.engine.models.noise import NORMAL, noise_key, noise_scalars
+from mothlight.engine.models.runner import LoadBackend, Runner, no_backend
+from mothlight.engine.models.sampler import sample, table_of
 from mothlight.engine.models.tokenizer import BundleTokenizer
 from mothlight.engine.records import Prompt
 
 Conditions = Mapping[str, NDArray[Any]]
 """What the denoiser is told of a text, by input name, each (1, ...)."""
 
+OWN_INPUTS = frozenset({"x", "x0_prev", "noise", "timestep", "coefficients", "guidance"})
+"""Of the denoiser: those that no text tells it."""
 
-class Generator(Protocol):
-    """Anything that makes images; the same prompt and index always give the same image, in whatever batch."""
+
+class GenerateStage(Stage, Protocol):
+    """The first stage: adds `images` (B, H, W, 3) uint8, and hears which prompts come next.
+
+    The same prompt and index always give the same image, in whatever batch. An index keeps its noise under every prompt
+    of the label: pairs.
+    """
 
     def prepare(self, prompts: Sequence[Prompt]) -> None:
         """Hear which prompts come next: what runs once per prompt is best done for all of them together."""
         ...
 
+
+class Generator(Protocol):
+    """Anything that draws images on the host."""
+
+    size: tuple[int, int]
+    """Height and width of its images."""
+
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """See `GenerateStage`."""
+        ...
+
     def images(self, prompt: Prompt, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """(len(indices), H, W, 3) uint8. An index keeps its noise under every prompt of the label: pairs."""
+        """(len(indices), H, W, 3) uint8."""
         ...
 
 
-class DiffusionGenerator:
+def blank(batch: Batch) -> Failures:
+    """The images of one single colour."""
+    failures = {}
+    for index, image in zip(batch.indices, batch.arrays["images"], strict=False):
+        flat = image.reshape(-1)
+        # nearly every image differs in its first few thousand numbers; only one that does not is looked at whole
+        if (flat[:4096] == flat[0]).all() and (flat == flat[0]).all():
+            failures[index] = "the generator made an image of one single colour"
+    return failures
+
+
+class DrawStage:
+    """Images that are drawn on the host."""
+
+    name = "generate"
+    reads: Sequence[str] = ()
+    on_host = True
+
+    def __init__(self, generator: Generator, lanes: int) -> None:
+        self.generator = generator
+        self.lanes = lanes
+
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """See `GenerateStage`."""
+        self.generator.prepare(prompts)
+
+    def build(self, device: Device, size: int, slots: int, given: Mapping[str, Spec]) -> Work:
+        """See `Stage`."""
+        del device, slots, given
+        return _Draw(self.generator, {"images": spec((size, *self.generator.size, 3), np.uint8)})
+
+    def finish(self, batch: Batch) -> Batch:
+        """See `Stage`; an image of one single colour is a failure."""
+        return batch.with_failures(blank(batch))
+
+
+@dataclass(frozen=True)
+class _Draw:
+    generator: Generator
+    makes: Mapping[str, Spec]
+
+    def enqueue(self, flight: Flight, arrays: Mapping[str, Buffer], stream: Stream) -> None:
+        batch, images = flight.batch, arrays["images"]
+
+        def draw() -> None:
+            images.array[...] = self.generator.images(batch.chunk.prompt, batch.padded)
+
+        stream.run(draw, writes=[images])
+
+
+class DiffusionStage:
     """A generator's bundle: text encoder, the sampler's loop over the denoiser, decoder."""
+
+    name = "generate"
+    reads: Sequence[str] = ()
+    on_host = False
 
     def __init__(
         self,
@@ -42,7 +117,8 @@ class DiffusionGenerator:
         *,
         seed: int,
         steps: int | None = None,
-        threads: int = 1,
+        lanes: int = 1,
+        engines: Engines | None = None,
         load_backend: LoadBackend = no_backend,
     ) -> None:
         """Load the graphs; a text encoder that a library runs is loaded when there are prompts, and freed again.
@@ -55,24 +131,24 @@ class DiffusionGenerator:
         if table is None:
             known = ", ".join(str(len(table.rows)) for table in manifest.samplers)
             raise UserError(f"The generator {manifest.name} has no sampler of {steps} steps, but of {known}.")
+        engines = engines or Engines()
         self.table = table
         self.seed = seed
+        self.lanes = lanes
         self.latent = manifest.latent
         self.manifest = manifest
         self.tokenizer = BundleTokenizer(bundle)
         self.encode_text: Runner | None = None
         if manifest.backend is None:
-            self.encode_text = OrtRunner(bundle.graph_path("encode_text"), threads=threads)
+            self.encode_text = engines.runner(bundle, "encode_text")
         self.load_encoder = partial(load_backend, bundle)
-        self.denoise, self.decode = (
-            OrtRunner(bundle.graph_path(graph), threads=threads) for graph in ("denoise", "decode")
-        )
+        self.denoise, self.decode = (engines.open(bundle, graph) for graph in ("denoise", "decode"))
         self.takes = {spec.name for spec in manifest.graphs["denoise"].inputs}
         self.known: dict[str, Conditions] = {}
         self.lock = Lock()
 
     def prepare(self, prompts: Sequence[Prompt]) -> None:
-        """See `Generator`; forgets all other prompts."""
+        """See `GenerateStage`; forgets all other prompts."""
         with self.lock:
             texts = dict.fromkeys((*(prompt.text for prompt in prompts), *self._steering()))
             self.known = {text: conditions for text, conditions in self.known.items() if text in texts}
@@ -90,7 +166,7 @@ class DiffusionGenerator:
         for text in texts:
             self.known[text] = encoder.infer(**self.tokenizer.encode([text]))
 
-    def _conditions(self, text: str) -> dict[str, NDArray[Any]]:
+    def conditions(self, text: str) -> dict[str, NDArray[Any]]:
         """All that the denoiser takes besides the latents, each with a batch of 1."""
         with self.lock:
             self._encode([one for one in dict.fromkeys((text, *self._steering())) if one not in self.known])
@@ -102,47 +178,101 @@ class DiffusionGenerator:
                 conditions[f"negative_{name}"] = np.zeros_like(value) if negative is None else negative[name]
         return conditions
 
-    def images(self, prompt: Prompt, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """See `Generator`."""
-        given = {name: np.repeat(one, len(indices), axis=0) for name, one in self._conditions(prompt.text).items()}
-        if "guidance" in self.takes:
-            given["guidance"] = np.array([self.manifest.guidance], dtype=np.float32)
-
-        def denoise(
-            x: Float32, x0: Float32, z: Float32, timestep: Float32, coefficients: Float32
-        ) -> tuple[Float32, Float32]:
-            out = self.denoise.infer(x=x, x0_prev=x0, noise=z, timestep=timestep, coefficients=coefficients, **given)
-            return out["x_next"], out["x0"]
-
-        def noise_of_step(step: int) -> Float32:
-            return noise(self.seed, prompt.label, indices, step, "latent", self.latent)
-
-        latent = sample(denoise, self.table, noise_of_step)
-        images: NDArray[np.uint8] = self.decode.infer(latent=latent)["images"]
-        return images
-
-
-class GenerateStage:
-    """Adds `images` (B, H, W, 3) uint8; an image of one single colour is a failure."""
-
-    name = "generate"
-
-    def __init__(self, generator: Generator, workers: int) -> None:
-        self.generator = generator
-        self.workers = workers
-
-    def prepare(self, prompts: Sequence[Prompt]) -> None:
-        """See `Generator`."""
-        self.generator.prepare(prompts)
-
-    def __call__(self, batch: Batch) -> Batch:
-        """See `Stage`."""
-        images = self.generator.images(batch.chunk.prompt, batch.padded)
-        flat = images.reshape(len(images), -1)
-        blank = (flat == flat[:, :1]).all(axis=1)
-        failures = {
-            index: "the generator made an image of one single colour"
-            for index, empty in zip(batch.indices, blank[: len(batch.indices)], strict=True)
-            if empty
+    def condition_specs(self) -> dict[str, Spec]:
+        """All that the denoiser takes of a text, each with a batch of 1."""
+        inputs = self.manifest.graphs["denoise"].inputs
+        return {
+            one.name: spec([dim if isinstance(dim, int) else 1 for dim in one.shape], one.dtype)
+            for one in inputs
+            if one.name not in OWN_INPUTS
         }
-        return batch.with_arrays(images=images).with_failures(failures)
+
+    def build(self, device: Device, size: int, slots: int, given: Mapping[str, Spec]) -> Work:
+        """See `Stage`."""
+        del given
+        return _Diffusion(self, device, size, slots)
+
+    def finish(self, batch: Batch) -> Batch:
+        """See `Stage`; an image of one single colour is a failure, which one of a broken latent is too."""
+        return batch.with_failures(blank(batch))
+
+
+@dataclass(frozen=True)
+class _Scratch:
+    """The latents of a batch under way; two of each, since a step reads the ones and writes the others."""
+
+    x: tuple[Buffer, Buffer]
+    x0: tuple[Buffer, Buffer]
+    noise: Buffer
+
+
+class _Diffusion:
+    """The sampler is data: x0 = p·x + q·m and x' = a·x + b·x0 + c·x0_prev + d·z, with m the model's output on s·x.
+
+    The products are inside the `denoise` graph; here it is only told one row after the other.
+    """
+
+    def __init__(self, stage: DiffusionStage, device: Device, size: int, slots: int) -> None:
+        self.stage, self.device = stage, device
+        latent = spec((size, *stage.latent), np.float32)
+        self.zeros = constant(device, "zeros", np.zeros(latent.shape, np.float32))
+        self.rows = [
+            {
+                "timestep": constant(device, f"timestep {step}", np.array((row.timestep,), dtype=np.float32)),
+                "coefficients": constant(device, f"coefficients {step}", row.coefficients()),
+            }
+            for step, row in enumerate(stage.table.rows, start=1)
+        ]
+        self.constants: dict[str, Buffer] = {}
+        if "guidance" in stage.takes:
+            guidance = np.array([stage.manifest.guidance], dtype=np.float32)
+            self.constants["guidance"] = constant(device, "guidance", guidance)
+        self.indices = Staged(device, "indices", spec((size,), np.uint64), slots)
+
+        def scratch(slot: int, name: str) -> tuple[Buffer, Buffer]:
+            one, two = (device.buffer(f"{name}{turn}[{slot}]", latent) for turn in ("", "'"))
+            return one, two
+
+        self.scratch = [
+            _Scratch(scratch(slot, "x"), scratch(slot, "x0"), device.buffer(f"noise[{slot}]", latent))
+            for slot in range(slots)
+        ]
+        self.conditions = {
+            name: Staged(device, name, Spec((size, *one.shape[1:]), one.dtype), slots)
+            for name, one in stage.condition_specs().items()
+        }
+        self.told: list[str | None] = [None] * slots
+        self.makes = self._warm_up(latent)
+
+    def _warm_up(self, latent: Spec) -> Mapping[str, Spec]:
+        """Run both graphs once, which tells what an image is like."""
+        conditions = {name: staged.targets[0].spec for name, staged in self.conditions.items()}
+        constants = {name: buffer.spec for name, buffer in (*self.constants.items(), *self.rows[0].items())}
+        latents = dict.fromkeys(("x", "x0_prev", "noise"), latent)
+        self.stage.denoise.outputs({**latents, **constants, **conditions})
+        return self.stage.decode.outputs({"latent": latent})
+
+    def enqueue(self, flight: Flight, arrays: Mapping[str, Buffer], stream: Stream) -> None:
+        prompt, scratch, slot = flight.batch.chunk.prompt, self.scratch[flight.slot], flight.slot
+        given = {name: staged.targets[slot] for name, staged in self.conditions.items()} | self.constants
+        if self.told[slot] != prompt.text:
+            for name, one in self.stage.conditions(prompt.text).items():
+                self.conditions[name].put(slot, one, stream)
+            self.told[slot] = prompt.text
+        indices = self.indices.put(slot, np.array(flight.batch.padded, dtype=np.uint64), stream)
+        key = noise_key(self.stage.seed, prompt.label, "latent")
+
+        def draw(step: int, scale: float) -> Buffer:
+            target = scratch.noise if step else scratch.x[0]
+            scalars = noise_scalars(key, step, target.spec.shape, scale)
+            self.device.launch(NORMAL, [indices], [target], scalars, target.spec.size, stream)
+            return target
+
+        def denoise(x: Buffer, x0: Buffer, noise: Buffer, step: int) -> tuple[Buffer, Buffer]:
+            made = {"x_next": scratch.x[step % 2], "x0": scratch.x0[step % 2]}
+            latents = {"x": x, "x0_prev": x0, "noise": noise}
+            self.stage.denoise.enqueue({**latents, **self.rows[step - 1], **given}, made, stream)
+            return made["x_next"], made["x0"]
+
+        latent = sample(denoise, self.stage.table, draw, self.zeros)
+        self.stage.decode.enqueue({"latent": latent}, {"images": arrays["images"]}, stream)

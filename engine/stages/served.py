@@ -7,8 +7,9 @@ from there another time. The key is read from an environment variable and stands
 
 import base64
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import blake2b
 from io import BytesIO
 from typing import Any, TypeVar
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from mothlight.engine.batch import Batch
+from mothlight.engine.batch import Batch, Flight, Work
 from mothlight.engine.config import ServedCaptioner as CaptionerConfig
 from mothlight.engine.config import ServedGenerator as GeneratorConfig
 from mothlight.engine.config import ServedModel
+from mothlight.engine.device import Buffer, Device, Spec, Stream, spec
 from mothlight.engine.errors import UserError
 from mothlight.engine.records import Prompt
 from mothlight.engine.stages.caption import Caption
@@ -174,8 +176,10 @@ class ServedGenerateStage:
     """
 
     name = "generate"
-    workers = 4
+    reads: Sequence[str] = ()
+    lanes = 4
     """Batches whose requests wait together for the pool."""
+    on_host = True
 
     def __init__(self, config: GeneratorConfig, seed: int) -> None:
         self.client = Client(config)
@@ -185,18 +189,26 @@ class ServedGenerateStage:
     def prepare(self, prompts: Sequence[Prompt]) -> None:
         """Nothing to do: the server reads texts."""
 
-    def __call__(self, batch: Batch) -> Batch:
+    def build(self, device: Device, size: int, slots: int, given: Mapping[str, Spec]) -> Work:
         """See `Stage`."""
+        del device, slots, given
+        return _Asked(self, {"images": spec((size, self.config.size, self.config.size, 3), np.uint8)})
+
+    def finish(self, batch: Batch) -> Batch:
+        """See `Stage`: all was noted when it was asked."""
+        return batch
+
+    def ask(self, batch: Batch, images: NDArray[np.uint8]) -> dict[int, str]:
+        """Fill in the images, black where there is none; says why, by index."""
         made = self.client.side_by_side(lambda index: self._one(batch.chunk.prompt, index), list(batch.indices))
-        side = self.config.size
-        images = np.zeros((batch.size, side, side, 3), dtype=np.uint8)
+        images[...] = 0
         failures = {}
         for row, (index, one) in enumerate(zip(batch.indices, made, strict=True)):
             if isinstance(one, str):
                 failures[index] = one
             else:
                 images[row] = one
-        return batch.with_arrays(images=images).with_failures(failures)
+        return failures
 
     def _one(self, prompt: Prompt, index: int) -> NDArray[np.uint8] | str:
         """An image, or why there is none."""
@@ -214,6 +226,20 @@ class ServedGenerateStage:
         except RefusedError as refused:
             return str(refused)
         return _image_in(answer, self.config.size)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    stage: ServedGenerateStage
+    makes: Mapping[str, Spec]
+
+    def enqueue(self, flight: Flight, arrays: Mapping[str, Buffer], stream: Stream) -> None:
+        images = arrays["images"]
+
+        def ask() -> None:
+            flight.noted[self.stage.name] = self.stage.ask(flight.batch, images.array)
+
+        stream.run(ask, writes=[images])
 
 
 def item_seed(seed: int, label: str, index: int) -> int:

@@ -42,6 +42,8 @@ def render(scene: Scene) -> NDArray[np.uint8]:
 class Renderer:
     """The renderer as a generator: a sentence of the prompt fixes its attribute, the index keeps everything else."""
 
+    size = (SIZE, SIZE)
+
     def __init__(self, seed: int) -> None:
         self.seed = seed
 

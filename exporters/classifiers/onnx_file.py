@@ -16,7 +16,7 @@ from onnx import TensorProto, ValueInfoProto
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Bundle, Check, Manifest, Source, Thresholds
 from mothlight.engine.models.resize import pair
-from mothlight.engine.models.runner import OURS, OrtRunner, in_parts
+from mothlight.engine.models.runner import OURS, OrtRunner, Parts, infer_once
 from mothlight.engine.stages.classify import Classifier
 from mothlight.engine.vocabulary import imagenet
 from mothlight.exporters.labels import BACKGROUND, labels_of, parsed_names, read_label_file
@@ -192,7 +192,7 @@ def verify_onnx(
             images = rng.integers(0, 256, (batch, height + 11, width + 5, 3), dtype=np.uint8)
             pixels = _pixels(told, before, images)
             with library_errors(f"{file.path} does not run at batch {batch}"):
-                raw = in_parts(theirs, {file.given.name: pixels}, fixed or 1, alone=True)[output.name]
+                raw = infer_once(Parts(theirs, fixed or 1, alone=True), {file.given.name: pixels})[output.name]
                 got = classifier.classify(images, bundle.manifest.labels[-1])
             scores = scores_of(told, trial, raw.reshape(batch, -1).astype(np.float64), count)
             require_sound(f"{file.path}: the output at batch {batch}", scores)

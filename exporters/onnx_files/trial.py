@@ -11,7 +11,7 @@ from PIL import Image
 
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.resize import PILLOW, pair
-from mothlight.engine.models.runner import OrtRunner, in_parts
+from mothlight.engine.models.runner import OrtRunner, Parts, infer_once
 from mothlight.exporters.libraries import library_errors
 from mothlight.exporters.onnx_files.description import COUNT, Activation, OnnxClassifier
 from mothlight.exporters.onnx_files.file import OnnxFile, at_hand, described, dims
@@ -201,7 +201,7 @@ def try_out(told: OnnxClassifier, file: OnnxFile, output: ValueInfoProto, labels
         values = as_input(file, np.stack([by_pillow(told, image) for image in pictures(told)]))
         name = file.given.name
         with library_errors(f"{file.path} does not run on images of {_sides(told.shape)}"):
-            each = in_parts(runner, {name: values}, fixed or 1, alone=True)[output.name]
+            each = infer_once(Parts(runner, fixed or 1, alone=True), {name: values})[output.name]
         each = each.reshape(len(values), -1).astype(np.float64)
         together = _together(runner, {name: values}, fixed, output.name)
     _require_count(told, file, output, each.shape[1], labels)
@@ -226,7 +226,7 @@ def _together(
 ) -> NDArray[np.float64] | None:
     """What a file gives for several images at once; None where it does not take them."""
     try:
-        got = runner.infer(**given) if fixed is None else in_parts(runner, given, fixed)
+        got = runner.infer(**given) if fixed is None else infer_once(Parts(runner, fixed), given)
     except Exception:  # noqa: BLE001  # whatever it is, each image was seen to run alone
         return None
     return np.asarray(got[output], dtype=np.float64)

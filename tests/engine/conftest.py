@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from mothlight.engine.batch import Batch, Stage
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
+from mothlight.engine.device import Host
+from mothlight.engine.executor.pipeline import Pipeline
 from mothlight.engine.opening import Models, load_models
 
 SMALL = {
@@ -36,6 +39,12 @@ def toml_of(config: AuditConfig) -> str:
         lines.append(f"{key} = {str(shown).lower() if isinstance(shown, bool) else repr(shown)}")
     labels = ", ".join(f'{{ name = "{label.name}", hypernym = "{label.hypernym}" }}' for label in config.labels)
     return "\n".join((*lines, f"labels = [{labels}]", ""))
+
+
+def through(stage: Stage, batch: Batch) -> Batch:
+    """A batch through one stage that reads nothing."""
+    with Pipeline(Host(), [stage], batch.size) as pipeline:
+        return pipeline.once(batch)
 
 
 @pytest.fixture(scope="session")

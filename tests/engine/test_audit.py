@@ -17,9 +17,8 @@ from typing import Any
 
 import pytest
 
-from mothlight.engine import session as session_module
 from mothlight.engine.config import AuditConfig
-from mothlight.engine.executor.pipeline import run_in_order
+from mothlight.engine.executor.pipeline import Pipeline
 from mothlight.engine.opening import Models, open_database
 from mothlight.engine.session import Progress, Session
 from mothlight.engine.world.scene import LABELS, SENTENCES
@@ -45,8 +44,11 @@ class StopAfter(Progress):
 
 def run(folder: Path, models: Models, config: AuditConfig, progress: Progress | None = None) -> None:
     folder.mkdir(exist_ok=True)
-    with open_database(folder / DATABASE, config, models, Path()) as store:
-        Session(config, models, store, progress or Progress()).run()
+    with (
+        open_database(folder / DATABASE, config, models, Path()) as store,
+        Session(config, models, store, progress or Progress()) as session,
+    ):
+        session.run()
 
 
 def canonical(folder: Path) -> Rows:
@@ -119,7 +121,7 @@ def test_stopped_and_started_again_it_is_the_same(whole: Path, tmp_path: Path, m
 def test_one_stage_after_the_other_gives_the_same_rows(
     whole: Path, tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "run_pipelined", run_in_order)
+    monkeypatch.setattr(Pipeline, "run", Pipeline.run_in_order)
     run(tmp_path, models, small_config())
     assert canonical(tmp_path) == canonical(whole)
 

@@ -26,7 +26,7 @@ from mothlight.engine.session import Progress, Session
 from mothlight.engine.stages import served
 from mothlight.engine.world.render import Renderer
 from mothlight.reports.build import build_report
-from tests.engine.conftest import small_config
+from tests.engine.conftest import small_config, through
 
 KEY = "sk-very-secret-4711"
 LABELS = [{"name": "fly", "hypernym": "insect"}, {"name": "butterfly", "hypernym": "insect"}]
@@ -166,13 +166,13 @@ def test_the_limit_holds_for_all_who_ask_at_once(server: Server) -> None:
 
 def test_the_seed_is_passed_on_and_makes_pairs(server: Server) -> None:
     stage = served.ServedGenerateStage(generator(server, options={"num_inference_steps": 4}), seed=9)
-    plain, night = stage(batch()), stage(batch("a fly at night"))
+    plain, night = through(stage, batch()), through(stage, batch("a fly at night"))
     seeds = Counter(body["seed"] for _, body, _ in server.asked)
     assert sorted(seeds.values()) == [2, 2, 2]  # each index once under each prompt, and the padding not at all
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert {body["num_inference_steps"] for _, body, _ in server.asked} == {4}
     assert plain.arrays["images"].shape == (4, 64, 64, 3)
-    np.testing.assert_array_equal(stage(batch()).arrays["images"], plain.arrays["images"])
+    np.testing.assert_array_equal(through(stage, batch()).arrays["images"], plain.arrays["images"])
     assert not plain.failures
     assert (night.arrays["images"][3] == 0).all()
     assert served.item_seed(9, "fly", 4) != served.item_seed(10, "fly", 4) != served.item_seed(9, "car", 4)
@@ -223,7 +223,7 @@ def png(size: tuple[int, int], colour: int | None = None) -> str:
 )
 def test_an_answer_without_an_image_is_a_failed_item(server: Server, body: Any, reason: str) -> None:
     server.body = body
-    made = served.ServedGenerateStage(generator(server), seed=1)(batch())
+    made = through(served.ServedGenerateStage(generator(server), seed=1), batch())
     assert made.failures.keys() == {4, 5, 6}
     assert all(reason in text for text in made.failures.values())
 
@@ -291,7 +291,8 @@ def test_an_audit_with_both_served(
     server.refuse_every = 7
     config = config_of(server)
     with open_database(tmp_path / "audit.duckdb", config, models := load_models(config, Path()), Path()) as store:
-        Session(config, models, store, Progress()).run()
+        with Session(config, models, store, Progress()) as session:
+            session.run()
         ((images, failed, captions, refused),) = store.rows("""
             select
                 (select count(*) from image),

@@ -38,8 +38,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Path:
     folder = tmp_path_factory.mktemp("terminal") / "audit"
     folder.mkdir()
     config = small_config()
-    with open_database(folder / DATABASE, config, models, Path()) as store:
-        Session(config, models, store, Progress()).run()
+    with (
+        open_database(folder / DATABASE, config, models, Path()) as store,
+        Session(config, models, store, Progress()) as session,
+    ):
+        session.run()
     return folder
 
 

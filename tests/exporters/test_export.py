@@ -13,7 +13,6 @@ import torch
 from mothlight.engine.errors import BundleError, UserError
 from mothlight.engine.models.bundle import load_bundle
 from mothlight.engine.models.runner import OrtRunner
-from mothlight.engine.models.sampler import sample
 from mothlight.exporters import captioner, classifier, embedder, generator
 from mothlight.exporters.export import export
 from mothlight.exporters.generators.stable_diffusion import StableDiffusion
@@ -23,6 +22,7 @@ from mothlight.exporters.options import Options
 from mothlight.exporters.sampler import sampler_table
 from mothlight.exporters.source import locate
 from mothlight.exporters.verify import BATCHES, compare, require, verify_graph
+from tests.exporters import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 MOTHLIGHT = str(Path(sys.executable).with_name("mothlight"))
@@ -88,17 +88,12 @@ def test_sampler_rows_follow_the_library(order: int, steps: int, weights: Path) 
     assert len(table.rows) == steps
     start = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
 
-    def denoise(x: Any, x0_prev: Any, z: Any, t: Any, k: Any) -> Any:
-        s, p, q, a, b, c, d = k
-        x0 = p * x + q * np.tanh(s * x + t / 500)
-        return a * x + b * x0 + c * x0_prev + d * z, x0
-
     library: Any = DPM.from_config(scheduler.config)
     library.set_timesteps(steps)
     x = start * library.init_noise_sigma
     for t in library.timesteps:
         x = library.step(torch.tanh(x + t / 500), t, x).prev_sample
-    np.testing.assert_allclose(sample(denoise, table, lambda _: start.numpy()), x.numpy(), atol=2e-4)
+    np.testing.assert_allclose(tiny.sampled(table, lambda _: start.numpy()), x.numpy(), atol=2e-4)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,8 @@ def audited(config: AuditConfig, folder: Path) -> dict[str, int]:
     models = load_models(config, Path(), load_backend)
     folder.mkdir()
     with open_database(folder / "audit.duckdb", config, models, Path()) as store:
-        Session(config, models, store, Progress()).run()
+        with Session(config, models, store, Progress()) as session:
+            session.run()
         tables = ("image", "prediction", "embedding", "gate_score", "caption", "item_failure", "model_check")
         return {table: store.rows(f"select count(*) from {table}")[0][0] for table in tables}  # noqa: S608
 

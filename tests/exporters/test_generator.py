@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from mothlight.engine.errors import BundleError, UserError
+from mothlight.engine.executor.pipeline import images_of
 from mothlight.engine.models.bundle import load_bundle
-from mothlight.engine.models.sampler import sample
 from mothlight.engine.records import Prompt
-from mothlight.engine.stages.generate import DiffusionGenerator
+from mothlight.engine.stages.generate import DiffusionStage
 from mothlight.exporters import graphs
 from mothlight.exporters.backends import load_backend
 from mothlight.exporters.export import export, prepare, verify
@@ -70,12 +70,7 @@ def test_each_sampler_is_its_rows(sampler: str, steps: int, prediction: str) -> 
         for t in timesteps:
             x = library.step(torch.tanh(how.model_input(library, x, t) + t / 500), t, x).prev_sample
 
-    def denoise(x: Any, x0_prev: Any, z: Any, t: Any, k: Any) -> Any:
-        s, p, q, a, b, c, d = k
-        x0 = p * x + q * np.tanh(s * x + t / 500)
-        return a * x + b * x0 + c * x0_prev + d * z, x0
-
-    ours = sample(denoise, table, lambda step: noises[step].numpy())
+    ours = tiny.sampled(table, lambda step: noises[step].numpy())
     np.testing.assert_allclose(ours, x.numpy(), atol=3e-4 * max(1.0, float(x.abs().max())))
 
 
@@ -90,10 +85,8 @@ def test_options_are_kept_and_read_again() -> None:
     assert options_of({}) == Options()
 
 
-def images_of(folder: Path, prompt: Prompt, indices: tuple[int, ...] = (0, 1)) -> Any:
-    generator = DiffusionGenerator(load_bundle(folder), seed=5, load_backend=load_backend)
-    generator.prepare([prompt])
-    return generator.images(prompt, indices)
+def images(folder: Path, prompt: Prompt, indices: tuple[int, ...] = (0, 1)) -> Any:
+    return images_of(DiffusionStage(load_bundle(folder), seed=5, load_backend=load_backend), prompt, indices)
 
 
 def test_a_distilled_model_with_a_tiny_decoder_and_a_lora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,10 +120,10 @@ def test_guidance_steers_away_from_the_negative_prompt(tmp_path: Path, plain: Pa
     assert (manifest.guidance, manifest.negative_prompt) == (6.0, "a photo of a fly")
     assert {"negative_embedding", "guidance"} <= {one.name for one in manifest.graphs["denoise"].inputs}
     assert min(check.difference for check in manifest.checks if check.unit == "PSNR dB") >= PSNR
-    generator = DiffusionGenerator(load_bundle(tmp_path / "out"), seed=5)
-    same, other = (generator.images(prompt, (0, 1)) for prompt in PROMPTS)
+    generator = DiffusionStage(load_bundle(tmp_path / "out"), seed=5)
+    same, other = (images_of(generator, prompt, (0, 1)) for prompt in PROMPTS)
     generator.manifest = manifest.model_copy(update={"guidance": 1.0})
-    unguided_same, unguided_other = (generator.images(prompt, (0, 1)) for prompt in PROMPTS)
+    unguided_same, unguided_other = (images_of(generator, prompt, (0, 1)) for prompt in PROMPTS)
     # away from itself is nowhere: only the other prompt is moved
     assert abs(same.astype(int) - unguided_same).max() <= 1
     assert (other != unguided_other).any()
@@ -146,10 +139,10 @@ def test_a_library_text_encoder_gives_what_the_graph_gives(tmp_path: Path, plain
     assert "encode_text" not in manifest.graphs
     assert "library/text_encoder/model.safetensors" in manifest.files
     for prompt in PROMPTS:
-        graph, library = (images_of(tmp_path / where, prompt).astype(int) for where in ("graph", "library"))
+        graph, library = (images(tmp_path / where, prompt).astype(int) for where in ("graph", "library"))
         assert abs(graph - library).max() <= 1
     with pytest.raises(UserError, match=r"needs transformers.*mothlight\[models\]"):
-        DiffusionGenerator(load_bundle(tmp_path / "library"), seed=1).prepare(PROMPTS)
+        DiffusionStage(load_bundle(tmp_path / "library"), seed=1).prepare(PROMPTS)
 
 
 def test_flux_dev_takes_guidance_as_an_input(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.sampler import sample
 from mothlight.exporters.libraries import quiet
 from mothlight.exporters.sampler import Convention, sampler_table
+from tests.exporters import tiny
 from tests.exporters.tiny import diffusers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the library warns of its own deprecations
@@ -95,11 +95,6 @@ def test_a_table_is_the_librarys_loop_or_there_is_none(kind: str, config: dict[s
     except UserError:
         return
 
-    def denoise(x: Any, x0_prev: Any, z: Any, t: Any, k: Any) -> Any:
-        s, p, q, a, b, c, d = k
-        x0 = p * x + q * np.tanh(s * x + t / 500)
-        return a * x + b * x0 + c * x0_prev + d * z, x0
-
     start = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
 
     def noise(step: int) -> Any:
@@ -108,7 +103,7 @@ def test_a_table_is_the_librarys_loop_or_there_is_none(kind: str, config: dict[s
         return torch.randn(start.shape, generator=torch.Generator().manual_seed(40 + step)).numpy()
 
     wanted = looped(kind, config, steps, start, 40).numpy()
-    got = sample(denoise, table, noise)
+    got = tiny.sampled(table, noise)
     assert np.abs(got - wanted).max() <= CLOSE * max(np.abs(wanted).max(), 1.0)
 
 

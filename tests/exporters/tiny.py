@@ -9,10 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from mothlight.engine.models.sampler import SamplerTable, sample
 from mothlight.engine.vocabulary import imagenet
 from mothlight.exporters.tokenizers import SENTENCES
 
@@ -854,3 +856,18 @@ def vit_gpt_2(folder: Path) -> Path:
     transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+def sampled(table: SamplerTable, noise_of_step: Callable[[int], Any]) -> Any:
+    """The whole loop of a sampler in float32, with tanh in the model's place."""
+
+    def denoise(x: Any, x0_prev: Any, z: Any, step: int) -> tuple[Any, Any]:
+        row = table.rows[step - 1]
+        s, p, q, a, b, c, d = row.coefficients()
+        x0 = p * x + q * np.tanh(s * x + np.float32(row.timestep) / 500)
+        return a * x + b * x0 + c * x0_prev + d * z, x0
+
+    def draw(step: int, scale: float) -> Any:
+        return noise_of_step(step) * np.float32(scale)
+
+    return sample(denoise, table, draw, np.zeros_like(noise_of_step(0)))

@@ -1,90 +1,116 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mothlight.engine.batch import Batch, Stage, batches
-from mothlight.engine.executor.pipeline import DEPTH, StageStats, run_in_order, run_pipelined
+from mothlight.engine.batch import Batch, Flight, Stage, Work, batches
+from mothlight.engine.device import Buffer, Device, Host, Spec, Stream, spec
+from mothlight.engine.executor.pipeline import BACKLOG, SLOTS, Pipeline, StageStats
 from mothlight.engine.records import Chunk, Prompt
 
-Run = Callable[..., list[StageStats]]
+Run = Callable[[Pipeline, Iterator[Batch], Callable[[Batch], None]], list[StageStats]]
+SIZE = 4
 
 
 class Add:
     """Adds what was there, plus one, after a while that differs from batch to batch."""
 
-    def __init__(self, name: str, source: str | None, workers: int = 1) -> None:
-        self.name, self.source, self.workers = name, source, workers
+    on_host = True
+
+    def __init__(self, name: str, source: str | None, lanes: int = 1) -> None:
+        self.name, self.source, self.lanes = name, source, lanes
+        self.reads: Sequence[str] = [source] if source else []
         self.inside = self.most = 0
         self.lock = threading.Lock()
 
-    def __call__(self, batch: Batch) -> Batch:
+    def build(self, device: Device, size: int, slots: int, given: Mapping[str, Spec]) -> Work:
+        assert (device.name, slots > 0, set(given)) == ("cpu", True, set(self.reads))
+        return AddWork(self, {self.name: spec((size,), np.int64)})
+
+    def add(self, batch: Batch, source: Buffer | None, target: Buffer) -> None:
         with self.lock:
             self.inside += 1
             self.most = max(self.most, self.inside)
         time.sleep(random.Random(f"{self.name}{batch.indices}").uniform(0, 0.004))
-        before = batch.arrays[self.source] if self.source else np.array(batch.padded)
+        target.array[...] = (source.array if source else np.array(batch.padded)) + 1
         with self.lock:
             self.inside -= 1
-        return batch.with_arrays(**{self.name: before + 1})
+
+    def finish(self, batch: Batch) -> Batch:
+        return batch
+
+
+@dataclass
+class AddWork:
+    stage: Add
+    makes: Mapping[str, Spec]
+
+    def enqueue(self, flight: Flight, arrays: Mapping[str, Buffer], stream: Stream) -> None:
+        source = arrays[self.stage.source] if self.stage.source else None
+        stream.run(lambda: self.stage.add(flight.batch, source, arrays[self.stage.name]))
 
 
 class Break(Add):
-    def __call__(self, batch: Batch) -> Batch:
+    def add(self, batch: Batch, source: Buffer | None, target: Buffer) -> None:
         if 40 in batch.indices:
             raise ZeroDivisionError
-        return super().__call__(batch)
+        super().add(batch, source, target)
 
 
 def chunks(count: int) -> Iterator[Batch]:
     for k in range(count):
-        yield from batches(Chunk(Prompt("fly", "a fly."), 10 * k, 10, 0), 4)
+        yield from batches(Chunk(Prompt("fly", "a fly."), 10 * k, 10, 0), SIZE)
 
 
 def stages() -> list[Stage]:
-    return [Add("a", None, workers=3), Add("b", "a"), Add("c", "b", workers=2)]
+    return [Add("a", None, lanes=3), Add("b", "a"), Add("c", "b", lanes=2)]
 
 
 def outcome(run: Run, items: Iterator[Batch], through: list[Stage]) -> list[tuple[Any, ...]]:
     seen: list[tuple[Any, ...]] = []
-    run(items, through, lambda batch: seen.append((batch.indices, batch.arrays["c"].tolist())))
+    with Pipeline(Host(), through, SIZE) as pipeline:
+        run(pipeline, items, lambda batch: seen.append((batch.indices, batch.arrays["c"].tolist())))
     return seen
 
 
 def test_side_by_side_gives_what_one_after_the_other_gives() -> None:
-    expected = outcome(run_in_order, chunks(20), stages())
+    expected = outcome(Pipeline.run_in_order, chunks(20), stages())
     assert len(expected) == 60
     assert expected[2] == ((8, 9), [11, 12, 12, 12])  # padded with its last row
     for _ in range(3):
-        assert outcome(run_pipelined, chunks(20), stages()) == expected
+        assert outcome(Pipeline.run, chunks(20), stages()) == expected
 
 
 def test_workers_really_work_side_by_side() -> None:
-    wide = Add("a", None, workers=3)
-    run_pipelined(chunks(20), [wide], lambda _: None)
+    wide = Add("a", None, lanes=3)
+    with Pipeline(Host(), [wide], SIZE) as pipeline:
+        pipeline.run(chunks(20), lambda _: None)
     assert wide.most > 1
 
 
 def test_nothing_to_do_is_done() -> None:
-    assert outcome(run_pipelined, chunks(0), stages()) == []
+    assert outcome(Pipeline.run, chunks(0), stages()) == []
 
 
 def test_every_batch_is_counted() -> None:
-    stats = run_pipelined(chunks(5), stages(), lambda _: None)
+    with Pipeline(Host(), stages(), SIZE) as pipeline:
+        stats = pipeline.run(chunks(5), lambda _: None)
     assert [(stat.stage, stat.batches, stat.images) for stat in stats] == [(name, 15, 50) for name in "abc"]
 
 
-@pytest.mark.parametrize("run", [run_in_order, run_pipelined])
+@pytest.mark.parametrize("run", [Pipeline.run_in_order, Pipeline.run])
 def test_a_broken_stage_says_where(run: Run) -> None:
     given: list[tuple[int, ...]] = []
     before = threading.active_count()
-    with pytest.raises(ZeroDivisionError) as fault:
-        run(chunks(20), [Add("a", None, workers=2), Break("b", "a")], lambda batch: given.append(batch.indices))
-    assert "in stage b, prompt 'a fly.', indices (40, 41, 42, 43)" in fault.value.__notes__[0]
+    broken: list[Stage] = [Add("a", None, lanes=2), Break("b", "a")]
+    with pytest.raises(ZeroDivisionError) as fault, Pipeline(Host(), broken, SIZE) as pipeline:
+        run(pipeline, chunks(20), lambda batch: given.append(batch.indices))
+    assert "in b, prompt 'a fly.', indices (40, 41, 42, 43)" in fault.value.__notes__[0]
     assert given == [batch.indices for batch in chunks(4)][: len(given)]
     assert threading.active_count() == before
 
@@ -94,8 +120,8 @@ def test_a_broken_sink_stops_everything() -> None:
         raise KeyboardInterrupt
 
     before = threading.active_count()
-    with pytest.raises(KeyboardInterrupt):
-        run_pipelined(chunks(1000), stages(), sink)
+    with pytest.raises(KeyboardInterrupt), Pipeline(Host(), stages(), SIZE) as pipeline:
+        pipeline.run(chunks(1000), sink)
     assert threading.active_count() == before
 
 
@@ -113,10 +139,9 @@ def test_a_slow_sink_holds_the_stages_back() -> None:
         if batch.indices[0] == 100:
             raise StopAsyncIteration
 
-    with pytest.raises(StopAsyncIteration):
-        run_pipelined(counted(), stages(), slow)
-    room = DEPTH * (3 + 1 + 2 + 2) + 3 + 1 + 2 + 2  # queues, hands, the one being fed and the one in the sink
-    assert fed <= 31 + room + 3
+    with pytest.raises(StopAsyncIteration), Pipeline(Host(), stages(), SIZE) as pipeline:
+        pipeline.run(counted(), slow)
+    assert fed <= 31 + BACKLOG + 3 + SLOTS  # the broken one is the 31st
 
 
 def test_a_batch_refuses_what_does_not_fit() -> None:

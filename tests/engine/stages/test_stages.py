@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from mothlight.engine.batch import Stage, batches
 from mothlight.engine.config import bundle_path
+from mothlight.engine.device import Host
 from mothlight.engine.errors import UserError
+from mothlight.engine.executor.pipeline import Pipeline, images_of
 from mothlight.engine.models.bundle import Bundle, load_bundle
 from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.stages.caption import GraphCaptioner
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage
 from mothlight.engine.stages.embed import EmbedStage
 from mothlight.engine.stages.encode import EncodeStage, from_jpeg, to_jpeg
-from mothlight.engine.stages.generate import DiffusionGenerator, GenerateStage
+from mothlight.engine.stages.generate import DiffusionStage, DrawStage
 from mothlight.engine.world.render import Renderer
+from tests.engine.conftest import through
 
 PROMPT = Prompt("butterfly", "a realistic photograph of a butterfly (insect). it is in the grass.")
 OTHER = Prompt("car", "a realistic photograph of a car (vehicle).")
@@ -29,8 +32,8 @@ def bundle(name: str) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def generator() -> DiffusionGenerator:
-    return DiffusionGenerator(bundle("generator"), seed=3, steps=4)
+def generator() -> DiffusionStage:
+    return DiffusionStage(bundle("generator"), seed=3, steps=4)
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +41,22 @@ def scenes() -> NDArray[np.uint8]:
     return Renderer(1).images(PROMPT, range(4))
 
 
-def test_the_same_chunk_twenty_times_is_bit_equal(generator: DiffusionGenerator) -> None:
-    first = generator.images(PROMPT, [0, 1, 2, 3])
+def test_the_same_chunk_twenty_times_is_bit_equal(generator: DiffusionStage) -> None:
+    first = images_of(generator, PROMPT, [0, 1, 2, 3])
     assert first.shape == (4, 64, 64, 3)
     assert first.dtype == np.uint8
     assert np.ptp(first) > 50
     for _ in range(19):
-        np.testing.assert_array_equal(generator.images(PROMPT, [0, 1, 2, 3]), first)
+        np.testing.assert_array_equal(images_of(generator, PROMPT, [0, 1, 2, 3]), first)
 
 
-def test_an_image_is_the_same_whatever_other_chunks_run_and_in_whatever_order(generator: DiffusionGenerator) -> None:
-    alone = generator.images(PROMPT, [4, 5])
-    generator.images(OTHER, [9, 1])
+def test_an_image_is_the_same_whatever_other_chunks_run_and_in_whatever_order(generator: DiffusionStage) -> None:
+    alone = images_of(generator, PROMPT, [4, 5])
+    images_of(generator, OTHER, [9, 1])
     results: dict[int, NDArray[np.uint8]] = {}
 
     def work(number: int) -> None:
-        results[number] = generator.images(PROMPT if number % 2 else OTHER, [4, 5])
+        results[number] = images_of(generator, PROMPT if number % 2 else OTHER, [4, 5])
 
     threads = [threading.Thread(target=work, args=(number,)) for number in (3, 0, 1, 2)]
     for thread in threads:
@@ -65,16 +68,16 @@ def test_an_image_is_the_same_whatever_other_chunks_run_and_in_whatever_order(ge
     np.testing.assert_array_equal(results[0], results[2])
 
 
-def test_another_batch_size_moves_a_pixel_by_one_level_at_most(generator: DiffusionGenerator) -> None:
-    batch = generator.images(PROMPT, [0, 1, 2, 3, 4]).astype(int)
-    one = generator.images(PROMPT, [3]).astype(int)
+def test_another_batch_size_moves_a_pixel_by_one_level_at_most(generator: DiffusionStage) -> None:
+    batch = images_of(generator, PROMPT, [0, 1, 2, 3, 4]).astype(int)
+    one = images_of(generator, PROMPT, [3]).astype(int)
     assert np.abs(batch[3] - one[0]).max() <= 1
 
 
-def test_prompts_share_their_noise(generator: DiffusionGenerator) -> None:
+def test_prompts_share_their_noise(generator: DiffusionStage) -> None:
     """The same index under two prompts of a label is nearer than two indices are: that is what makes pairs."""
     plain = Prompt("butterfly", "a realistic photograph of a butterfly (insect).")
-    a, b = (generator.images(p, range(6)).astype(float) for p in (PROMPT, plain))
+    a, b = (images_of(generator, p, range(6)).astype(float) for p in (PROMPT, plain))
     paired = np.abs(a - b).mean()
     unpaired = np.abs(a - np.roll(b, 1, axis=0)).mean()
     assert paired < unpaired
@@ -82,21 +85,21 @@ def test_prompts_share_their_noise(generator: DiffusionGenerator) -> None:
 
 def test_a_number_of_steps_that_the_bundle_lacks_is_refused() -> None:
     with pytest.raises(UserError, match="no sampler of 7 steps, but of 6, 4, 8"):
-        DiffusionGenerator(bundle("generator"), seed=0, steps=7)
+        DiffusionStage(bundle("generator"), seed=0, steps=7)
 
 
 def test_a_batch_through_all_stages() -> None:
     chunk = Chunk(PROMPT, 0, 5, 0)
     (batch,) = batches(chunk, 6)
     stages: list[Stage] = [
-        GenerateStage(Renderer(1), 1),
-        ClassifyStage([Classifier(bundle(f"clean-{kind}")) for kind in ("resnet", "convnext")]),
+        DrawStage(Renderer(1), 1),
+        ClassifyStage(Classifier(bundle("clean-resnet")), 0),
+        ClassifyStage(Classifier(bundle("clean-convnext")), 1),
         GateStage(Classifier(bundle("gate"))),
         EmbedStage(bundle("clip")),
-        EncodeStage(),
     ]
-    for stage in stages:
-        batch = stage(batch)
+    with Pipeline(Host(), stages, 6, keep=[EncodeStage()]) as pipeline:
+        batch = pipeline.once(batch)
     assert not batch.failures
     names = bundle("clean-resnet").manifest.labels
     assert [names[k] for k in batch.arrays["indices_0"][:, 0]].count("butterfly") >= 5
@@ -108,6 +111,8 @@ def test_a_batch_through_all_stages() -> None:
 
 class Blank:
     """Makes one image of a single colour among noise."""
+
+    size = (64, 64)
 
     def prepare(self, prompts: Sequence[Prompt]) -> None:
         pass
@@ -121,7 +126,7 @@ class Blank:
 
 def test_an_image_of_one_colour_is_a_failure() -> None:
     (batch,) = batches(Chunk(PROMPT, 0, 4, 0), 4)
-    made = GenerateStage(Blank(), 1)(batch)
+    made = through(DrawStage(Blank(), 1), batch)
     assert made.failures == {2: "the generator made an image of one single colour"}
 
 
