@@ -122,7 +122,7 @@ class Simulated:
         self.history: list[int] = []
         """The streams that did something, in order."""
         self.bytes: dict[int, NDArray[np.uint8]] = {}
-        """What is at an address of the device."""
+        """What is at an address, of the device or of its pinned memory."""
         self.next_address = DEVICE.start
         self.told: dict[int, int] = {}
         self.written: dict[int, int] = {}
@@ -147,16 +147,32 @@ class Simulated:
         return Buffer(name, spec, address, array, None)
 
     def pinned(self, name: str, spec: Spec) -> Buffer:
-        array = np.full(spec.nbytes, POISON, np.uint8)
-        return Buffer(name, spec, array.ctypes.data, array, array.view(spec.dtype).reshape(spec.shape))
+        array = np.full(max(spec.nbytes, 1), POISON, np.uint8)
+        self.bytes[array.ctypes.data] = array
+        host = array[: spec.nbytes].view(spec.dtype).reshape(spec.shape)
+        return Buffer(name, spec, array.ctypes.data, array, host)
 
     def array(self, buffer: Buffer) -> NDArray[Any]:
         """What is in a buffer, wherever it lies: for what the device does."""
         if buffer.host is not None:
             return buffer.host
-        base = buffer.address - next(address for address, array in self.bytes.items() if array is buffer.memory)
-        raw: NDArray[np.uint8] = buffer.memory[base : base + buffer.spec.nbytes]
+        start, memory = self.at(buffer.address)
+        raw: NDArray[np.uint8] = memory[buffer.address - start :][: buffer.spec.nbytes]
         return raw.view(buffer.spec.dtype).reshape(buffer.spec.shape)
+
+    def at(self, address: int) -> tuple[int, NDArray[np.uint8]]:
+        """The allocation that an address lies in, and where that starts."""
+        for start, memory in self.bytes.items():
+            if start <= address < start + len(memory):
+                return start, memory
+        msg = f"seed {self.seed}: nothing is allocated at {address:#x}"
+        raise RaceError(msg)
+
+    def view(self, name: str, address: int, spec: Spec) -> Buffer:
+        """What a native library sees at an address of the device or of pinned memory."""
+        start, memory = self.at(address)
+        assert address + spec.nbytes <= start + len(memory), f"{name} reaches beyond its memory"
+        return Buffer(name, spec, address, memory, None)
 
     def write(self, array: NDArray[Any], target: Buffer) -> None:
         memory = id(target.memory)

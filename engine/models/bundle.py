@@ -135,6 +135,9 @@ class Backend(_Frozen):
     """What the library is told, such as a captioner's question."""
 
 
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
 class Manifest(_Frozen):
     """Everything that the runtime knows about a model; `content_key` covers all other fields."""
 
@@ -165,6 +168,8 @@ class Manifest(_Frozen):
     thresholds: Thresholds | None = None
     chain: tuple[str, ...] = ()
     """Graphs that run one after the other in the place of one; empty where there is one for each purpose."""
+    precision: Precision = "fp32"
+    """That of the arithmetic inside the graphs; what they take and give, and what would suffer, is float32."""
     alone: bool = False
     """Whether each image goes through a chain's `model` by itself, since what it gives depends on its batch."""
     zero_shot: ZeroShot | None = None

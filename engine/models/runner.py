@@ -1,7 +1,7 @@
 """Compiled graphs: over buffers in a stream of a device, or over arrays at once; silent about models and roles."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mothlight.engine.device import Buffer, Device, Host, HostNow, Spec, Stream, of_array, spec_of
+from mothlight.engine.device import Buffer, Device, Host, HostNow, Spec, Staged, Stream, of_array, spec_of
 from mothlight.engine.errors import BundleError, UserError
 from mothlight.engine.install import how_to_install
 from mothlight.engine.models.bundle import Bundle, GraphSpec
@@ -210,6 +210,39 @@ class OrtRunner:
             if any(sign in str(error) for sign in NO_MEMORY):
                 raise MemoryError(f"{self.path.name}: {error}") from error
             raise
+
+
+class HostedEngine:
+    """An engine of a device, for arrays of the host: here and now, one call at a time."""
+
+    def __init__(self, engine: Engine, device: Device) -> None:
+        self.engine, self.device = engine, device
+        self.stream = device.stream("here and now")
+        self._ready: dict[Hashable, _Hosted] = {}
+
+    def infer(self, /, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """See `Runner`."""
+        given = {name: spec_of(array) for name, array in inputs.items()}
+        key = tuple(sorted(given.items(), key=lambda item: item[0]))
+        ready = self._ready.get(key)
+        if ready is None:
+            ready = self._ready[key] = _Hosted(self.device, given, self.engine.outputs(given))
+        for name, array in inputs.items():
+            ready.given[name].put(0, array, self.stream)
+        device_side = {name: staged.targets[0] for name, staged in ready.given.items()}
+        self.engine.enqueue(device_side, {name: there for name, (there, _) in ready.made.items()}, self.stream)
+        for there, here in ready.made.values():
+            self.device.copy(there, here, self.stream)
+        self.stream.record().synchronize()
+        return {name: here.array.copy() for name, (_, here) in ready.made.items()}
+
+
+class _Hosted:
+    """Buffers of both sides for inputs of some shapes."""
+
+    def __init__(self, device: Device, given: Specs, made: Specs) -> None:
+        self.given = {name: Staged(device, name, spec, 1) for name, spec in given.items()}
+        self.made = {name: (device.buffer(name, spec), device.pinned(name, spec)) for name, spec in made.items()}
 
 
 class Chain:

@@ -10,16 +10,19 @@ import pytest
 from numpy.typing import NDArray
 
 from mothlight.engine.batch import Batch, Flight, Stage, Work, batches
-from mothlight.engine.config import AuditConfig, built_in_config, load_config
+from mothlight.engine.config import AuditConfig, EngineName, built_in_config, load_config
 from mothlight.engine.device import Buffer, Device, Host, Kernel, Spec, Staged, Stream, spec
 from mothlight.engine.executor import pipeline as pipeline_module
 from mothlight.engine.executor.pipeline import Mark, Pipeline
+from mothlight.engine.models.cache import EngineCache
 from mothlight.engine.models.engines import Engines
+from mothlight.engine.models.tensorrt import Compiler
 from mothlight.engine.opening import Models, load_models
 from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.session import generate_stage, judging_stages
 from mothlight.engine.stages.encode import EncodeStage
 from tests.simulated import Simulated, SimulatedEngines
+from tests.standins import OnnxRuntime, SimulatedCuda, Trt, tensorrt
 
 SEEDS = 200
 SIZE = 2
@@ -199,6 +202,33 @@ def test_what_breaks_on_the_device_is_raised_and_says_where(
 def test_a_device_that_is_too_small_says_so(config: AuditConfig, bundles: Models) -> None:
     with pytest.raises(MemoryError, match="bytes left for "):
         pipeline(config, bundles, SimulatedEngines(Simulated(0, memory=100_000)))
+
+
+ROLES = ("generator", "classifier", "gate", "embedder")
+
+
+def gpu_engines(simulated: Simulated, engine: EngineName, cache: Path) -> Engines:
+    """The real `Cuda`, and the real engine, on stand-ins for NVIDIA's libraries."""
+    device = SimulatedCuda(simulated)
+    compiler = None
+    if engine == "tensorrt":
+        compiler = Compiler(tensorrt(simulated), device, device.target(), EngineCache(cache))
+    return Engines(device, dict.fromkeys(ROLES, engine), compiler, onnxruntime=OnnxRuntime(simulated))
+
+
+@pytest.mark.parametrize("engine", ["tensorrt", "onnxruntime"])
+def test_the_engines_of_a_gpu_give_what_the_reference_gives(
+    config: AuditConfig, bundles: Models, reference: Sequence[Batch], tmp_path: Path, engine: EngineName
+) -> None:
+    Trt.builds.clear()
+    for seed in range(20):
+        made: list[Batch] = []
+        engines = gpu_engines(Simulated(seed), engine, tmp_path)
+        with pipeline(config, bundles, engines, lanes=1) as whole:
+            whole.run(work(config), made.append)
+        assert_same(made, reference, seed)
+    # each graph was compiled once and came from the cache for all later seeds; the text encoder for one text alone
+    assert len(Trt.builds) == (8 if engine == "tensorrt" else 0)
 
 
 class Sum:
