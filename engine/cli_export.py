@@ -1,6 +1,8 @@
 """`mothlight export` and `mothlight models`: a library's model → a verified bundle."""
 
 import logging
+from datetime import UTC, datetime
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +17,15 @@ if TYPE_CHECKING:  # the command line must answer before torch is loaded
     from mothlight.engine.models.runner import Runner
     from mothlight.exporters.options import Options, TextEncoder
 
+
+class PrecisionName(StrEnum):
+    """What typer offers as a choice."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
 export_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Turn a library's model into a verified bundle."
 )
@@ -28,6 +39,9 @@ WriteDraft = Annotated[
 ]
 Revision = Annotated[str | None, typer.Option(help="The commit of a hub id.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Take the place of a bundle that stands there.")]
+PrecisionOf = Annotated[
+    PrecisionName, typer.Option("--precision", help="Of the arithmetic inside; a CPU runs fp32, a GPU all three.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be fetched and made, and how large.")]
 Architecture = Annotated[str | None, typer.Option(help="timm/NAME or torchvision/NAME, for a single safetensors file.")]
 Labels = Annotated[
@@ -57,6 +71,7 @@ def export_generator(  # noqa: PLR0913  # typer's shape: an option is an argumen
     lora_scale: Annotated[float, typer.Option(help="How strongly.")] = 1.0,
     size: Annotated[int | None, typer.Option(min=8, help="Side of an image in pixels, if not the model's own.")] = None,
     text_encoder: Annotated[str, typer.Option(help="graph, library, or auto: a graph unless it is large.")] = "auto",
+    precision: PrecisionOf = PrecisionName.fp32,
     revision: Revision = None,
     dry_run: DryRun = False,
     replace: Replace = False,
@@ -69,6 +84,7 @@ def export_generator(  # noqa: PLR0913  # typer's shape: an option is an argumen
         raise UserError(f"--text-encoder is graph, library or auto, not {text_encoder}.")
     where: TextEncoder = text_encoder  # type: ignore[assignment]  # checked on the lines above
     options = Options(
+        precision=precision.value,
         revision=revision,
         steps=tuple(steps or ()),
         sampler=sampler,
@@ -85,12 +101,13 @@ def export_generator(  # noqa: PLR0913  # typer's shape: an option is an argumen
 
 
 @export_app.command("classifier")
-def export_classifier(
+def export_classifier(  # noqa: PLR0913  # as above
     source: Source,
     out: OutOrDraft = None,
     *,
     architecture: Architecture = None,
     labels: Labels = None,
+    precision: PrecisionOf = PrecisionName.fp32,
     revision: Revision = None,
     write: WriteDraft = False,
     dry_run: DryRun = False,
@@ -102,7 +119,12 @@ def export_classifier(
     _need_for(source)
     from mothlight.exporters.options import Options
 
-    options = Options(revision=revision, architecture=architecture, labels=None if labels is None else str(labels))
+    options = Options(
+        precision=precision.value,
+        revision=revision,
+        architecture=architecture,
+        labels=None if labels is None else str(labels),
+    )
     _export("classifier", source, _required(out), options, dry_run=dry_run, replace=replace)
 
 
@@ -115,6 +137,7 @@ def export_gate(  # noqa: PLR0913  # as above
     upper: Annotated[float | None, typer.Option(min=0, max=1, help="From this score on the image passes.")] = None,
     architecture: Architecture = None,
     labels: Labels = None,
+    precision: PrecisionOf = PrecisionName.fp32,
     revision: Revision = None,
     write: WriteDraft = False,
     dry_run: DryRun = False,
@@ -127,6 +150,7 @@ def export_gate(  # noqa: PLR0913  # as above
     from mothlight.exporters.options import Options
 
     options = Options(
+        precision=precision.value,
         revision=revision,
         architecture=architecture,
         labels=None if labels is None else str(labels),
@@ -139,13 +163,21 @@ def export_gate(  # noqa: PLR0913  # as above
 
 @export_app.command("embedder")
 def export_embedder(
-    source: Source, out: Out, *, revision: Revision = None, dry_run: DryRun = False, replace: Replace = False
+    source: Source,
+    out: Out,
+    *,
+    precision: PrecisionOf = PrecisionName.fp32,
+    revision: Revision = None,
+    dry_run: DryRun = False,
+    replace: Replace = False,
 ) -> None:
     """What places images in a space: a model of open_clip, SigLIP, CLIP or DINO of transformers, any of timm."""
     _need_libraries()
     from mothlight.exporters.options import Options
 
-    _export("embedder", source, out, Options(revision=revision), dry_run=dry_run, replace=replace)
+    _export(
+        "embedder", source, out, Options(precision=precision.value, revision=revision), dry_run=dry_run, replace=replace
+    )
 
 
 @export_app.command("captioner")
@@ -154,6 +186,7 @@ def export_captioner(
     out: Out,
     *,
     question: Annotated[str | None, typer.Option(help="What a vision-language model is asked.")] = None,
+    precision: PrecisionOf = PrecisionName.fp32,
     revision: Revision = None,
     dry_run: DryRun = False,
     replace: Replace = False,
@@ -162,7 +195,7 @@ def export_captioner(
     _need_libraries()
     from mothlight.exporters.options import Options
 
-    options = Options(revision=revision, question=question)
+    options = Options(precision=precision.value, revision=revision, question=question)
     _export("captioner", source, out, options, dry_run=dry_run, replace=replace)
 
 
@@ -207,6 +240,30 @@ def verify(
 
     made, checks = verify(bundle, source)
     _say(made, checks)
+
+
+@models_app.command("cache")
+def cache(
+    *,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove them all; they are built again when needed.")] = False,
+) -> None:
+    """List the engines that were compiled for this machine's GPU, or remove them."""
+    from mothlight.engine.models.cache import EngineCache
+
+    kept = EngineCache()
+    if clear:
+        count, size = kept.clear()
+        typer.echo(f"{count} compiled engines removed from {kept.folder} ({size / 1e6:.1f} MB)")
+        return
+    entries = kept.entries()
+    for entry in entries:
+        made = datetime.fromtimestamp(entry.made, UTC).strftime("%Y-%m-%d %H:%M")
+        typer.echo(
+            f"{entry.key[:12]}  {made}  {entry.size / 1e6:8.1f} MB  {entry.seconds:6.1f} s  "
+            f"{entry.bundle}/{entry.graph}  {entry.builder}  {entry.device}"
+        )
+    total = sum(entry.size for entry in entries)
+    typer.echo(f"{len(entries)} compiled engines in {kept.folder} ({total / 1e6:.1f} MB)")
 
 
 def load_backend(bundle: "Bundle") -> "Runner":

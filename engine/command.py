@@ -257,6 +257,7 @@ def _run(console: Console, config: AuditConfig, models: Models, store: Store) ->
             highlight=False,
             soft_wrap=not console.is_terminal,
         )
+        _line(console, f"Runs {session.runs_on}.")
         session.run()
 
 

@@ -32,6 +32,7 @@ class PlainProgress(Progress):
         self.console = console
         self.title, self.total, self.done, self.found = "", 0, 0, 0
         self.started = self.last = monotonic()
+        self.model = ""
 
     def phase(self, title: str, images: int, found: int) -> None:
         """See `Progress`."""
@@ -54,6 +55,14 @@ class PlainProgress(Progress):
             )
             self.last = now
 
+    def compiling(self, what: str, share: float) -> None:
+        """See `Progress`; a line for each model, and every ten seconds."""
+        now = monotonic()
+        model = what.partition(":")[0]
+        if model != self.model or now - self.last >= PLAIN_EVERY:
+            self.console.print(f"{what} ({share:.0%})", highlight=False, soft_wrap=True)
+            self.model, self.last = model, now
+
 
 class BarProgress(Progress):
     """A bar for the phase that runs."""
@@ -61,6 +70,7 @@ class BarProgress(Progress):
     def __init__(self, bars: Bars) -> None:
         self.bars = bars
         self.task: TaskID | None = None
+        self.model = ""
         self.started, self.done = monotonic(), 0
 
     def phase(self, title: str, images: int, found: int) -> None:
@@ -76,6 +86,15 @@ class BarProgress(Progress):
         if self.task is not None:
             rate = self.done / max(monotonic() - self.started, 1e-3)
             self.bars.update(self.task, advance=images, rate=f"{rate:.1f} images/s")
+
+    def compiling(self, what: str, share: float) -> None:
+        """See `Progress`; a bar for each model."""
+        model = what.partition(":")[0]
+        if model != self.model:
+            self.model = model
+            self.task = self.bars.add_task(model, total=100, rate="", found=0)
+        if self.task is not None:
+            self.bars.update(self.task, completed=round(100 * share))
 
 
 @contextmanager

@@ -21,6 +21,7 @@ THREADS = 256
 """Of a block."""
 MOST_BLOCKS = 65_535
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
+NO_DRIVER = "DynamicLibNotFoundError"
 
 
 def missing(core: Any = None) -> str | None:
@@ -31,8 +32,10 @@ def missing(core: Any = None) -> str | None:
     except ImportError:
         return f"cuda-core is not installed: {how_to_install('gpu')}"
     except Exception as error:  # noqa: BLE001  # cuda-core raises what the driver gives, or DynamicLibNotFoundError
+        if type(error).__name__ == NO_DRIVER:
+            return "there is no NVIDIA driver: install it, and see that nvidia-smi lists a GPU"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return f"no CUDA driver answers ({reason}): install NVIDIA's driver and see that nvidia-smi lists a GPU"
+        return f"the NVIDIA driver gives no GPU ({reason}): see what nvidia-smi says"
     return None
 
 
@@ -132,6 +135,7 @@ class Cuda:
 
     def stream(self, name: str) -> Stream:
         """See `Device`."""
+        self.enter()
         native = self.native.create_stream(options=self.core.StreamOptions(nonblocking=True))
         self._streams.append(CudaStream(self, name, native))
         return self._streams[-1]
@@ -154,6 +158,7 @@ class Cuda:
         return Buffer(name, spec, int(native.handle), native, array)
 
     def _allocated(self, name: str, spec: Spec, allocate: Callable[..., Any]) -> Any:
+        self.enter()
         stream = self._streams[0].native
         try:
             native = allocate(max(spec.nbytes, 1), stream=stream)

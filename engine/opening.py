@@ -9,6 +9,7 @@ from pathlib import Path
 from mothlight.engine.config import RENDERER, AuditConfig, ServedModel, bundle_path
 from mothlight.engine.errors import CorruptError, UserError
 from mothlight.engine.models.bundle import Bundle, Role, Source, load_bundle
+from mothlight.engine.models.engines import OpenInductor
 from mothlight.engine.models.runner import LoadBackend, no_backend
 from mothlight.engine.records import article, identify
 from mothlight.sql import Store, open_audit
@@ -25,6 +26,8 @@ class Models:
     captioner: Bundle | None
     load_backend: LoadBackend = no_backend
     """For the parts of bundles that a model library runs."""
+    open_inductor: OpenInductor | None = None
+    """For graphs that torch compiles; None where the model libraries are not installed."""
 
     @property
     def all(self) -> tuple[Bundle, ...]:

@@ -23,7 +23,7 @@ from mothlight.engine.errors import BundleError
 from mothlight.engine.executor.pipeline import Pipeline, StageStats
 from mothlight.engine.executor.source import all_batches, missing_chunks
 from mothlight.engine.executor.writer import Writer
-from mothlight.engine.models.engines import Engines
+from mothlight.engine.models.engines import Engines, choose
 from mothlight.engine.opening import Models
 from mothlight.engine.records import Chunk, Plan
 from mothlight.engine.stages.caption import Caption, Captioner, build_captioner
@@ -65,6 +65,9 @@ class Progress:
     def advance(self, images: int) -> None:
         """So many more images are committed, or captioned."""
 
+    def compiling(self, what: str, share: float) -> None:
+        """A model is being compiled; so much of it is done, from 0 to 1."""
+
 
 class Session:
     """One run of an audit: its database, open for writing, and the stages; to be closed after use."""
@@ -75,13 +78,16 @@ class Session:
         self.store = store
         self.progress = progress
         self.threads = config.threads or available_threads()
-        self.engines = Engines()
+        roles = [bundle.manifest.role for bundle in models.all]
+        self.engines = choose(config.engine, roles, tell=progress.compiling, open_inductor=models.open_inductor)
+        self.engines.require_precision(models.all)
         self.generate = generate_stage(config, models, config.seed, self.threads, self.engines)
         self.pipeline = Pipeline(
             self.engines.device,
             [self.generate, *judging_stages(config, models, self.engines)],
             config.batch,
             keep=[EncodeStage()],
+            keepers=1 if self.engines.device.unified else self.threads,
             without=["images"],
         )
         self.names = [(bundle.manifest.name, bundle.manifest.labels) for bundle in models.classifiers]
@@ -95,6 +101,18 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.pipeline.close()
+        self.engines.close()
+
+    @property
+    def runs_on(self) -> str:
+        """What runs which model, in which precision, at which batch."""
+        by_engine: dict[str, list[str]] = {}
+        for bundle in self.models.all:
+            by_engine.setdefault(self.engines.name_of(bundle), []).append(
+                f"{bundle.manifest.name} ({bundle.manifest.precision})"
+            )
+        parts = [f"{', '.join(names)} on {engine}" for engine, names in by_engine.items()]
+        return f"{'; '.join(parts)}; batch {self.config.batch}; {self.engines.where}"
 
     def run(self) -> None:
         """Run the audit to its end.
@@ -102,7 +120,7 @@ class Session:
         Raises:
             KeyboardInterrupt: it was told to stop; what is committed stands.
         """
-        self.run_id = _begin_run(self.store, self.config, self.threads)
+        self.run_id = _begin_run(self.store, self.config, self.threads, self.runs_on)
         run_audit(self.store, self.config, [name for name, _ in self.names], self)
         self.store.rows("update run set ended_at = $now where run_id = $run", now=_now(), run=self.run_id)
 
@@ -118,7 +136,7 @@ class Session:
         if not to_caption or isinstance(self.config.captioner, ServedModel):
             return images * each  # a server is not asked for an estimate
         start = perf_counter()
-        _captioner(self.config, self.models).caption(batch.arrays["images"])
+        _captioner(self.config, self.models, self.engines).caption(batch.arrays["images"])
         return images * each + to_caption * (perf_counter() - start) / self.config.batch / self.threads
 
     def _timed(self) -> tuple[float, Batch]:
@@ -159,14 +177,16 @@ class Session:
         waiting: deque[tuple[list[str], Future[list[Caption]]]] = deque()
         if not chunks:
             return
-        captioner = _captioner(self.config, self.models)  # freed when all is said
-        with ThreadPoolExecutor(self.threads) as pool, _dropped_if_stopped(pool):
+        captioner = _captioner(self.config, self.models, self.engines)  # freed when all is said
+        # on a GPU one thread is enough to keep it busy, and its engines are one thread's
+        threads = self.threads if self.engines.device.unified else 1
+        with ThreadPoolExecutor(threads) as pool, _dropped_if_stopped(pool):
             # few chunks at a time: little memory, and little to wait for when told to stop
             for chunk_id, _ in chunks:
                 images = self.store.rows(PASSED, chunk=chunk_id)
                 task = pool.submit(self._captions, captioner, [jpeg for _, jpeg in images])
                 waiting.append(([image_id for image_id, _ in images], task))
-                if len(waiting) > self.threads:
+                if len(waiting) > threads:
                     self._keep_captions(*waiting.popleft(), stat)
             while waiting:
                 self._keep_captions(*waiting.popleft(), stat)
@@ -234,15 +254,15 @@ def generate_stage(config: AuditConfig, models: Models, seed: int, threads: int,
         models.generator,
         seed=seed,
         steps=config.steps,
-        lanes=threads,
+        lanes=threads if engines.device.unified else 1,
         engines=engines,
         load_backend=models.load_backend,
     )
 
 
-def _captioner(config: AuditConfig, models: Models) -> Captioner:
+def _captioner(config: AuditConfig, models: Models, engines: Engines) -> Captioner:
     if models.captioner is not None:
-        return build_captioner(models.captioner, models.load_backend)
+        return build_captioner(models.captioner, models.load_backend, engines)
     if isinstance(config.captioner, ServedModel):
         from mothlight.engine.stages.served import ServedCaptioner  # as above
 
@@ -259,7 +279,7 @@ def judging_stages(config: AuditConfig, models: Models, engines: Engines) -> lis
     ]
 
 
-def _begin_run(store: Store, config: AuditConfig, threads: int) -> int:
+def _begin_run(store: Store, config: AuditConfig, threads: int, engines: str) -> int:
     ((last,),) = store.rows("select coalesce(max(run_id), 0) from run")
     libraries = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "duckdb", "numpy"))
     store.append(
@@ -272,7 +292,8 @@ def _begin_run(store: Store, config: AuditConfig, threads: int) -> int:
                 "max_images": config.max_images,
                 "batch": config.batch,
                 "threads": threads,
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores, CPUExecutionProvider, {libraries}",
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores, {libraries}",
+                "engines": engines,
             }
         ],
     )

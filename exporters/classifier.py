@@ -121,4 +121,6 @@ def classify_graph(loaded: LoadedClassifier) -> Graph:
 
     module = Classify(round_to_half(loaded.model), preprocess, min(TOP_K, count), loaded.activation)
     outputs = ("scores", "indices", "score")
-    return Graph("classify", module, make_inputs, outputs, TOLERANCE, shared=SHARED, dynamic=preprocess.dynamic)
+    return Graph(
+        "classify", module, make_inputs, outputs, TOLERANCE, shared=SHARED, dynamic=preprocess.dynamic, core="model"
+    )

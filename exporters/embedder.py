@@ -80,7 +80,7 @@ def embedder_graphs(loaded: LoadedEmbedder) -> list[Graph]:
     preprocess = loaded.preprocess
     image = Preprocessed(preprocess, round_to_half(loaded.image))
     made, dynamic = preprocess.random_inputs, preprocess.dynamic
-    graphs = [Graph("embed_image", image, made, ("vector",), TOLERANCE, shared=SHARED, dynamic=dynamic)]
+    graphs = [Graph("embed_image", image, made, ("vector",), TOLERANCE, SHARED, dynamic, core="module")]
     if loaded.text is not None and loaded.text_input is not None:
         text = loaded.text_input
 

@@ -12,6 +12,7 @@ from mothlight.engine.models.bundle import Bundle, Check, load_bundle
 from mothlight.exporters.families import Family, family_of, kind_of
 from mothlight.exporters.libraries import library_errors, quiet
 from mothlight.exporters.options import Options, options_of, thresholds_of
+from mothlight.exporters.precision import INSTEAD
 from mothlight.exporters.publish import Prepared, export_bundle, raise_exists, readable, verify_bundle
 from mothlight.exporters.source import Located, hub_name, locate, safetensors_header
 
@@ -42,7 +43,7 @@ def prepare(role: str, source: str, name: str, options: Options) -> Prepared:
     load = getattr(import_module(f"mothlight.exporters.{kind}"), f"prepare_{kind}")
     with library_errors(f"{source} can't be exported as a {role}"):
         made: Prepared = load(source, name, options)
-    return made
+    return replace(made, manifest=made.manifest.model_copy(update={"precision": options.precision}))
 
 
 def _prepare_onnx(role: str, source: str, name: str, options: Options) -> Prepared:
@@ -55,6 +56,8 @@ def _prepare_onnx(role: str, source: str, name: str, options: Options) -> Prepar
             f"{source} does not say what its input looks like: describe it in a TOML, which `mothlight export {role} "
             f"{source} --write` drafts, and export that."
         )
+    if options.precision != "fp32":
+        raise UserError(f"{source}: an ONNX file keeps its own precision; leave --precision out.")
     with library_errors(f"{source} can't be exported as a {role}"):
         return prepare_onnx_file(Path(source), name, thresholds_of(options, 0.1, 0.4))
 
@@ -96,6 +99,8 @@ def options_from(told: Mapping[str, Any], where: str) -> Options:
         kind: Any = (int, float) if name in numbers else kinds.get(name, str)
         if not isinstance(value, kind):
             raise UserError(f"{where}: `{name}` can't be {value!r}.")
+    if (precision := told.get("precision", "fp32")) not in INSTEAD:
+        raise UserError(f"{where}: `precision` is {', '.join(INSTEAD)}, not {precision!r}.")
     return Options(**{**told, **({"steps": tuple(told["steps"])} if "steps" in told else {})})
 
 

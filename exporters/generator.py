@@ -18,7 +18,8 @@ from torch import Tensor
 
 from mothlight.engine.errors import BundleError, UserError
 from mothlight.engine.executor.pipeline import images_of
-from mothlight.engine.models.bundle import Backend, Bundle, Check, Manifest
+from mothlight.engine.models.bundle import Backend, Bundle, Check, Manifest, Precision
+from mothlight.engine.models.engines import Engines
 from mothlight.engine.models.noise import noise
 from mothlight.engine.models.sampler import SamplerTable
 from mothlight.engine.records import Prompt
@@ -29,6 +30,7 @@ from mothlight.exporters.families import family_of, kind_of
 from mothlight.exporters.graphs import Graph, round_to_half
 from mothlight.exporters.libraries import library_errors
 from mothlight.exporters.options import Options
+from mothlight.exporters.precision import CheckingEngines
 from mothlight.exporters.publish import Prepared, log
 from mothlight.exporters.sampler import sampler_class, sampler_table, with_order
 from mothlight.exporters.source import Located, locate, require_whole, safetensors_header, stated, variant_of
@@ -38,6 +40,8 @@ from mothlight.exporters.weights import loaded_whole
 
 TOLERANCE = 1e-3
 PSNR = 40.0
+PIPELINE: dict[Precision, float] = {"fp32": PSNR, "fp16": 20.0, "bf16": 15.0}
+"""How near the whole pipeline's images must be, in dB: steps add up what each of them is off."""
 """dB between the library's image and the bundle's, at least."""
 SEED = 20_260_101
 GREY_LEVELS = 1.0
@@ -107,7 +111,8 @@ def prepare_generator(source: str, name: str, options: Options) -> Prepared:
             save_text_encoders(diffusion, work / ENCODERS)
 
     def check(bundle: Bundle) -> list[Check]:
-        return [verify_pipeline(diffusion, scheduler, bundle, table) for table in tables]
+        engines = CheckingEngines(graphs)
+        return [verify_pipeline(diffusion, scheduler, bundle, table, engines) for table in tables]
 
     return Prepared(
         manifest,
@@ -373,22 +378,25 @@ def generator_graphs(diffusion: Diffusion, table: SamplerTable, guidance: float 
         return {"latent": torch.randn(batch, *latent, generator=generator) * scale}
 
     shared = frozenset({"timestep", "coefficients", "guidance"})
-    denoise = Denoise(diffusion.predict_module(), how)
+    denoise, decode = Denoise(diffusion.predict_module(), how), diffusion.decode_module()
+    optimize = diffusion.optimize
     return [
         Graph("encode_text", text, make_ids, diffusion.conditions, TOLERANCE),
-        Graph("denoise", denoise, make_step, ("x_next", "x0"), TOLERANCE, shared=shared, optimize=diffusion.optimize),
-        Graph("decode", diffusion.decode_module(), make_latent, ("images",), GREY_LEVELS, optimize=diffusion.optimize),
+        Graph("denoise", denoise, make_step, ("x_next", "x0"), TOLERANCE, shared, core="predict", optimize=optimize),
+        Graph("decode", decode, make_latent, ("images",), GREY_LEVELS, core="vae", optimize=optimize),
     ]
 
 
-def verify_pipeline(diffusion: Diffusion, scheduler: Any, bundle: Bundle, table: SamplerTable) -> Check:
+def verify_pipeline(
+    diffusion: Diffusion, scheduler: Any, bundle: Bundle, table: SamplerTable, engines: Engines
+) -> Check:
     """Image by image: the same prompt and noise through diffusers and through the bundle, as the worst PSNR.
 
     Raises:
-        BundleError: an image is further off than `PSNR`, or is of one single colour.
+        BundleError: an image is further off than `PIPELINE`, or is of one single colour.
     """
     steps, pipeline, manifest = len(table.rows), diffusion.pipeline, bundle.manifest
-    ours = DiffusionStage(bundle, seed=SEED, steps=steps, load_backend=load_backend)
+    ours = DiffusionStage(bundle, seed=SEED, steps=steps, engines=engines, load_backend=load_backend)
     pipeline.scheduler = type(scheduler).from_config(scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     indices = (0, 7, 3)
@@ -418,7 +426,8 @@ def verify_pipeline(diffusion: Diffusion, scheduler: Any, bundle: Bundle, table:
         bundled.append(images_of(ours, prompt, indices).astype(np.float64))
         error = (library[-1] - bundled[-1]).reshape(len(indices), -1)
         worst = min(worst, float((10 * np.log10(255**2 / np.maximum((error**2).mean(axis=1), 1e-3))).min()))
-    check = Check(graph=table.name, output="images", batch=3, difference=worst, tolerance=PSNR, unit="PSNR dB")
+    bound = PIPELINE[manifest.precision]
+    check = Check(graph=table.name, output="images", batch=3, difference=worst, tolerance=bound, unit="PSNR dB")
     require(check)
     require_prompts(manifest.name, library[0] - library[1], bundled[0] - bundled[1])
     return check

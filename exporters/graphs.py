@@ -41,6 +41,8 @@ class Graph:
     """Inputs that have no batch dimension."""
     dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
     """Further symbolic dimensions, input → axis → name."""
+    core: str = ""
+    """The submodule that a lower precision is for, as `get_submodule` names it; empty: the whole."""
     optimize: bool = True
     """Whether torch rewrites the graph, which folds batch normalisation but takes a constant below 1e-8 for zero."""
 
@@ -91,6 +93,7 @@ def to_onnx(graph: Graph) -> ir.Model:
     # the exporting machine's stack traces and paths would enter the content key
     ClearMetadataAndDocStringPass()(program.model)
     store_half(program.model.graph)
+    concatenate_one_type(program.model.graph)
     return program.model
 
 
@@ -128,6 +131,24 @@ def _name_outputs(inner: ir.Graph, graph: Graph) -> None:
                 value.name = f"{value.name}__inner"
     for value, name in zip(inner.outputs, graph.outputs, strict=True):
         value.name = name
+
+
+def concatenate_one_type(graph: ir.Graph) -> None:
+    """Cast what a Concat joins to the type of its output: torch joins float16 with float32, ONNX does not."""
+    for node in list(graph):
+        output = node.outputs[0]
+        if node.op_type != "Concat" or output.dtype is None:
+            continue
+        for place, value in enumerate(node.inputs):
+            if value is not None and value.dtype not in (None, output.dtype):
+                cast = ir.Node(
+                    "", "Cast", [value], [ir.AttrInt64("to", output.dtype)], name=f"{node.name}_{place}_cast"
+                )
+                cast.outputs[0].name = f"{value.name}_{place}_cast"
+                cast.outputs[0].type = ir.TensorType(output.dtype)
+                cast.outputs[0].shape = value.shape
+                node.replace_input_with(place, cast.outputs[0])
+                graph.insert_before(node, [cast])
 
 
 def store_half(graph: ir.Graph) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from mothlight.engine.errors import UserError
-from mothlight.engine.models.bundle import Thresholds
+from mothlight.engine.models.bundle import Precision, Thresholds
 
 TextEncoder = Literal["auto", "graph", "library"]
 
@@ -16,6 +16,8 @@ class Options:
 
     revision: str | None = None
     """The commit, tag or branch of a hub id."""
+    precision: Precision = "fp32"
+    """Of the arithmetic inside the graphs; see `precision`."""
     # generators
     steps: tuple[int, ...] = ()
     """A sampler for each; the first is the default. Empty: the family's own number."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import onnx
 from onnx import TensorProto
 
-from mothlight.engine.errors import UserError
+from mothlight.engine.errors import BundleError, UserError
 from mothlight.engine.models.bundle import (
     MANIFEST,
     Bundle,
@@ -22,6 +22,7 @@ from mothlight.engine.models.bundle import (
     FileEntry,
     GraphSpec,
     Manifest,
+    Precision,
     TensorSpec,
     load_bundle,
 )
@@ -70,22 +71,14 @@ def export_bundle(out: Path, prepared: Prepared, *, replace: bool) -> Bundle:
     if out.exists() and not replace:
         raise_exists(out)
     checks = list(prepared.manifest.checks)
+    precisions: dict[str, Precision] = {}
     with staged(out) as work:
         for name, model in prepared.ready.items():
             write_graph(work / f"{name}.onnx", model)
         for number, graph in enumerate(prepared.graphs, start=1):
-            from mothlight.exporters.graphs import save, to_onnx
-            from mothlight.exporters.verify import verify_graph
-
-            path = work / f"{graph.name}.onnx"
             log.info("%s (%d of %d): exporting", graph.name, number, len(prepared.graphs))
-            save(to_onnx(graph), path)
-            log.info(
-                "%s: %s written, verifying",
-                graph.name,
-                readable(sum(p.stat().st_size for p in work.glob(f"{path.name}*"))),
-            )
-            checks += verify_graph(graph, path)
+            precisions[graph.name], made = _write_verified(graph, work, prepared.manifest.precision)
+            checks += made
         for name, raw in prepared.files.items():
             write(work / name, raw)
         prepared.fill(work)
@@ -93,11 +86,37 @@ def export_bundle(out: Path, prepared: Prepared, *, replace: bool) -> Bundle:
         seal(
             work,
             prepared.manifest.model_copy(update={"checks": tuple(checks)}),
-            [*prepared.ready, *(graph.name for graph in prepared.graphs)],
+            {**dict.fromkeys(prepared.ready, "fp32"), **precisions},
         )
         log.info("comparing the whole with %s", prepared.manifest.source.library)
         add_checks(work, prepared.check)
     return load_bundle(out)
+
+
+def _write_verified(graph: "Graph", work: Path, wanted: Precision) -> tuple[Precision, list[Check]]:
+    """Export a graph in the precision that is wanted, or the next higher one that holds; which, and its checks.
+
+    Raises:
+        BundleError: it differs from the library even in float32.
+    """
+    from mothlight.exporters.graphs import save, to_onnx
+    from mothlight.exporters.precision import INSTEAD, typed
+    from mothlight.exporters.verify import verify_graph
+
+    path = work / f"{graph.name}.onnx"
+    for precision in INSTEAD[wanted]:
+        try:
+            save(to_onnx(typed(graph, precision)), path)
+            size = sum(file.stat().st_size for file in work.glob(f"{path.name}*"))
+            log.info("%s: %s written in %s, verifying", graph.name, readable(size), precision)
+            return precision, verify_graph(graph, path, precision)
+        except BundleError as error:
+            if precision == "fp32":
+                raise
+            log.warning("%s does not hold in %s: %s", graph.name, precision, error)
+            for file in work.glob(f"{path.name}*"):
+                file.unlink()
+    raise AssertionError(wanted)
 
 
 def verify_bundle(bundle: Bundle, prepared: Prepared) -> list[Check]:
@@ -111,7 +130,8 @@ def verify_bundle(bundle: Bundle, prepared: Prepared) -> list[Check]:
         from mothlight.exporters.verify import verify_graph
 
         log.info("%s: verifying", graph.name)
-        checks += verify_graph(graph, bundle.graph_path(graph.name))
+        precision = bundle.manifest.graphs[graph.name].precision
+        checks += verify_graph(graph, bundle.graph_path(graph.name), precision)
     log.info("comparing the whole with %s", prepared.manifest.source.library)
     return [*checks, *prepared.check(bundle)]
 
@@ -159,8 +179,8 @@ def staged(out: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def seal(work: Path, manifest: Manifest, graphs: Sequence[str]) -> None:
-    """Write the manifest of a folder whose files are all there.
+def seal(work: Path, manifest: Manifest, graphs: Mapping[str, Precision]) -> None:
+    """Write the manifest of a folder whose files are all there; `graphs` are those it holds, in which precision.
 
     Files, graphs, opset and the content key of `manifest` are filled in here.
     """
@@ -170,9 +190,9 @@ def seal(work: Path, manifest: Manifest, graphs: Sequence[str]) -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
         entries[path.relative_to(work).as_posix()] = FileEntry(sha256=digest, size=path.stat().st_size)
-    for name in graphs:
+    for name, precision in graphs.items():
         model = onnx.load(str(work / f"{name}.onnx"), load_external_data=False)
-        specs[name] = graph_spec(f"{name}.onnx", model)
+        specs[name] = graph_spec(f"{name}.onnx", model).model_copy(update={"precision": precision})
         opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     update = {"files": entries, "graphs": specs, "opset": opset}
     write(work / MANIFEST, manifest.model_copy(update=update).sealed().to_json())

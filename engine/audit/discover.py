@@ -14,6 +14,8 @@ from mothlight.sql import Store
 
 MOST_PARTS = 4
 ITERATIONS = 25
+MANY = 10_000
+"""Vectors from which a GPU is faster than a core; below, the copies cost more."""
 FAILURES = """
     select classifier, label, predicted, image_id, vector
     from outcome join embedding using (image_id)
@@ -55,13 +57,24 @@ def _clusters(key: Sequence[str], failures: Sequence[Any], config: AuditConfig) 
             yield Cluster(classifier, label, predicted, place, members)
 
 
+def worth_a_gpu(vectors: int, gpus: int) -> bool:
+    """Whether so many vectors are clustered on a GPU, where FAISS sees one (`faiss-gpu-cuvs`)."""
+    return gpus > 0 and vectors >= MANY
+
+
 def split(vectors: NDArray[np.float32], parts: int) -> NDArray[np.int64]:
     """The part of each vector (n, D) by k-means; the same every time."""
     import faiss
 
     faiss.omp_set_num_threads(1)
     kmeans = faiss.Kmeans(
-        vectors.shape[1], min(parts, MOST_PARTS), niter=ITERATIONS, seed=1, min_points_per_centroid=1, gpu=False
+        vectors.shape[1],
+        min(parts, MOST_PARTS),
+        niter=ITERATIONS,
+        seed=1,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(vectors),  # by default it would train on a sample
+        gpu=worth_a_gpu(len(vectors), faiss.get_num_gpus()),
     )
     kmeans.train(vectors)
     _, nearest = kmeans.index.search(vectors, 1)

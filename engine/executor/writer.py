@@ -49,6 +49,8 @@ class Writer:
         self.open: list[Batch] = []
         self.whole: list[list[Batch]] = []
         self.flushed = monotonic()
+        self.busy = 0.0
+        """Seconds spent in `flush`."""
 
     def __call__(self, batch: Batch) -> None:
         """Take the next batch, in order."""
@@ -61,6 +63,7 @@ class Writer:
 
     def flush(self) -> None:
         """Commit the chunks that are whole."""
+        start = monotonic()
         # taken first: if a signal strikes right after the commit, they must not be written twice
         chunks, self.whole = self.whole, []
         rows: Rows = {name: [] for name in ("chunk", "image", "prediction", "embedding", "gate_score", "item_failure")}
@@ -73,6 +76,7 @@ class Writer:
                 self.store.append(name, pa.Table.from_pylist(more, schema=schema) if schema else more)
         images = sum(len(batch.indices) for chunk in chunks for batch in chunk)
         self.flushed = monotonic()
+        self.busy += self.flushed - start
         self.committed(images)
 
 

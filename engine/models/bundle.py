@@ -26,6 +26,7 @@ MANIFEST_LIMIT = 16 << 20
 
 Role = Literal["generator", "classifier", "embedder", "captioner", "gate"]
 Dtype = Literal["uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64", "bool"]
+Precision = Literal["fp32", "fp16", "bf16"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -54,6 +55,8 @@ class GraphSpec(_Frozen):
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    precision: Precision = "fp32"
+    """Of its arithmetic: the bundle's, or a higher one where that would not do."""
 
 
 class Thresholds(_Frozen):
@@ -133,9 +136,6 @@ class Backend(_Frozen):
     """Where in the bundle the library's own files lie."""
     options: dict[str, str] = Field(default_factory=dict)
     """What the library is told, such as a captioner's question."""
-
-
-Precision = Literal["fp32", "fp16", "bf16"]
 
 
 class Manifest(_Frozen):

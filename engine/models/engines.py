@@ -1,11 +1,11 @@
 """Which engine runs a graph, and on which device: what is there, what is asked for, what is chosen."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mothlight.engine import cuda
 from mothlight.engine.config import EngineName, EngineTable
@@ -111,7 +111,7 @@ class Engines:
         if self.device.unified:
             return OrtRunner(bundle.graph_path(graph), outputs=outputs)
         bundle.graph_path(graph)
-        match self.chosen[bundle.manifest.role]:
+        match self.name_of(bundle):
             case "tensorrt" if self.compiler is not None:
                 return TensorRtEngine(self.compiler, bundle, graph)
             case "inductor" if self.open_inductor is not None:
@@ -125,10 +125,27 @@ class Engines:
         engine = self.open(bundle, graph)
         return engine if isinstance(engine, OrtRunner) else HostedEngine(engine, self.device)
 
-    def says(self, bundle: Bundle) -> str:
-        """What runs a bundle, in which precision."""
-        where = "cpu" if self.device.unified else self.chosen[bundle.manifest.role]
-        return f"{bundle.manifest.name} {bundle.manifest.precision} on {'onnxruntime' if where == 'cpu' else where}"
+    @property
+    def where(self) -> str:
+        """The device, as a person calls it."""
+        return self.device.model if isinstance(self.device, cuda.Cuda) else self.device.name
+
+    def name_of(self, bundle: Bundle) -> EngineName:
+        """The engine that runs a bundle."""
+        return "onnxruntime" if self.device.unified else self.chosen[bundle.manifest.role]
+
+    def require_precision(self, bundles: Iterable[Bundle]) -> None:
+        """Refuse what this device can't run.
+
+        Raises:
+            UserError: a bundle is not in float32, and there is no GPU.
+        """
+        for bundle in bundles:
+            if self.device.unified and bundle.manifest.precision != "fp32":
+                raise UserError(
+                    f"The {bundle.manifest.role} {bundle.folder} is {bundle.manifest.precision}, and a CPU runs fp32: "
+                    f"export it again with --precision fp32, or run on a GPU (mothlight doctor says what is missing)."
+                )
 
     def close(self) -> None:
         """Keep what engines learnt while they ran."""
@@ -137,7 +154,7 @@ class Engines:
 
 
 def choose(
-    setting: EngineName | EngineTable | None,
+    setting: Literal["auto"] | EngineName | EngineTable,
     roles: Sequence[str],
     *,
     tell: Tell | None = None,
@@ -150,7 +167,9 @@ def choose(
         UserError: an engine is asked for by name that can't run here.
     """
     gpu_missing = cuda.missing(core)
-    asked = {role: setting.of(role) if isinstance(setting, EngineTable) else setting for role in roles}
+    asked: dict[str, EngineName | None] = dict.fromkeys(roles)
+    for role in roles:
+        asked[role] = setting.of(role) if isinstance(setting, EngineTable) else None if setting == "auto" else setting
     if gpu_missing is not None:
         for role, name in asked.items():
             if name not in (None, "onnxruntime"):

@@ -1,5 +1,6 @@
 """Turns pixels into the bytes that the database keeps, and back."""
 
+from collections.abc import Callable, Sequence
 from io import BytesIO
 
 import numpy as np
@@ -25,13 +26,19 @@ def from_jpeg(data: bytes) -> NDArray[np.uint8]:
 
 
 class EncodeStage:
-    """Adds `jpeg` (B,) of bytes objects."""
+    """Adds `jpeg` (B,) of bytes objects; None for an image that is not kept."""
 
     name = "encode"
+
+    def __init__(self, kept: Callable[[Batch], Sequence[bool]] | None = None) -> None:
+        """`kept` says which images of a finished batch are; without it, all."""
+        self.kept = kept
 
     def __call__(self, batch: Batch) -> Batch:
         """See `Keep`."""
         jpeg = np.empty(batch.size, dtype=object)
+        kept = self.kept(batch) if self.kept is not None else [True] * len(batch.indices)
         for row in range(len(batch.indices)):
-            jpeg[row] = to_jpeg(batch.arrays["images"][row])
+            if kept[row]:
+                jpeg[row] = to_jpeg(batch.arrays["images"][row])
         return batch.with_arrays(jpeg=jpeg)

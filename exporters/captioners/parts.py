@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache, DynamicLayer, EncoderDecoderCache
 
+from mothlight.engine.stages.caption import SEEN
+
 MAX_TOKENS = 56
 Decode = Callable[[Tensor, Tensor | None, Any], Tensor]
 """(ids (B, T) int64, memory (B, N, D) or None behind the first token, cache) → logits (B, V) of the token after."""
@@ -75,7 +77,7 @@ class NextToken(nn.Module):
 def state_names(layers: int, *, crosses: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What the tensors of the state are called: those that grow, and those over the image."""
     names = [f"{kind}_{layer}" for layer in range(layers) for kind in ("key", "value")]
-    return tuple(names), tuple(f"seen_{name}" for name in names) if crosses else ()
+    return tuple(names), tuple(f"{SEEN}{name}" for name in names) if crosses else ()
 
 
 def _tensors(cache: Any) -> list[Tensor]:

@@ -44,7 +44,7 @@ def fill(store: Store, word: str, *, finished: bool = True, confirmed: bool = Tr
         word=word, settings=SETTINGS, budget=100 if finished else None,
     )  # fmt: skip
     run("insert into model values ('key', 'classifier', $word, $word, 1e-7, 1e-4)", word=word)
-    run("insert into run values (1, '0', '2026-01-01', '2026-01-01 00:01:00', 100, 12, 2, $word)", word=word)
+    run("insert into run values (1, '0', '2026-01-01', '2026-01-01 00:01:00', 100, 12, 2, $word, null)", word=word)
     run("insert into label values ($word, 0, 'plain')", word=word)
     run("insert into accepted_label values ($word, $word)", word=word)
     run("insert into prompt values ('plain', $word, $word, ''), ('net', $word, $word, $word)", word=word)

@@ -20,6 +20,7 @@ from mothlight.engine.models.tensorrt import Compiler
 from mothlight.engine.opening import Models, load_models
 from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.session import generate_stage, judging_stages
+from mothlight.engine.stages.caption import GraphCaptioner
 from mothlight.engine.stages.encode import EncodeStage
 from tests.simulated import Simulated, SimulatedEngines
 from tests.standins import OnnxRuntime, SimulatedCuda, Trt, tensorrt
@@ -204,7 +205,7 @@ def test_a_device_that_is_too_small_says_so(config: AuditConfig, bundles: Models
         pipeline(config, bundles, SimulatedEngines(Simulated(0, memory=100_000)))
 
 
-ROLES = ("generator", "classifier", "gate", "embedder")
+ROLES = ("generator", "classifier", "gate", "embedder", "captioner")
 
 
 def gpu_engines(simulated: Simulated, engine: EngineName, cache: Path) -> Engines:
@@ -229,6 +230,21 @@ def test_the_engines_of_a_gpu_give_what_the_reference_gives(
         assert_same(made, reference, seed)
     # each graph was compiled once and came from the cache for all later seeds; the text encoder for one text alone
     assert len(Trt.builds) == (8 if engine == "tensorrt" else 0)
+
+
+@pytest.mark.parametrize("engine", ["tensorrt", "onnxruntime"])
+def test_captions_on_a_gpu_are_those_on_a_cpu(
+    bundles: Models, reference: Sequence[Batch], tmp_path: Path, engine: EngineName
+) -> None:
+    """Their state stays on the device and grows there, in two buffers that take turns."""
+    assert bundles.captioner is not None
+    images = reference[0].arrays["images"]
+    wanted = GraphCaptioner(bundles.captioner).tokens(images)
+    assert wanted.shape[1] > 20
+    for seed in range(5):
+        made = GraphCaptioner(bundles.captioner, gpu_engines(Simulated(seed), engine, tmp_path))
+        for _ in range(2):
+            np.testing.assert_array_equal(made.tokens(images), wanted)
 
 
 class Sum:
