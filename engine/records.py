@@ -14,6 +14,11 @@ def identify(kind: str, *parts: object) -> str:
     return digest.hexdigest()
 
 
+def image_id_of(prompt_id: str, index: int) -> str:
+    """The id of an image: of its prompt's, and its index."""
+    return identify("image", prompt_id, index)
+
+
 def article(noun: str) -> str:
     """The indefinite article, by the first letter."""
     return "an" if noun[:1].lower() in "aeiou" else "a"
@@ -55,7 +60,7 @@ class Chunk:
 
     def image_id(self, index: int) -> str:
         """Hash of prompt and index."""
-        return identify("image", self.prompt.prompt_id, index)
+        return image_id_of(self.prompt.prompt_id, index)
 
 
 @dataclass(frozen=True, slots=True)

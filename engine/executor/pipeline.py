@@ -24,8 +24,8 @@ from mothlight.engine.batch import Batch, Flight, Keep, Stage, Work
 from mothlight.engine.device import Buffer, Device, Event, Host, Spec, Stream
 from mothlight.engine.records import Chunk, Prompt
 
-SLOTS = 3
-"""Batches in flight for a stage of one lane: one being made, one being judged, one being kept."""
+SPARE = 1
+"""Slots beside those of the batches being made and being kept: for the one between them."""
 BACKLOG = 8
 """Batches that may wait for the sink: a flush takes longer than a batch."""
 Sink = Callable[[Batch], None]
@@ -63,7 +63,7 @@ class Pipeline:
         self.stages = stages
         self.keep = keep
         self.without = frozenset(without)
-        self.slots = max((stage.lanes for stage in stages), default=1) + SLOTS - 1
+        self.slots = max((stage.lanes for stage in stages), default=1) + keepers + SPARE
         self.owners: dict[str, Stage] = {}
         self.works: dict[str, Work] = {}
         self.buffers: list[dict[str, Buffer]] = [{} for _ in range(self.slots)]

@@ -4,31 +4,18 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mothlight.engine.batch import Batch
-from mothlight.engine.records import Chunk
+from mothlight.engine.records import image_id_of
 from mothlight.sql import Store
 
 FLUSH_CHUNKS = 4
 FLUSH_SECONDS = 2.0
-Rows = dict[str, list[dict[str, Any]]]
-SCHEMAS = {
-    "prediction": pa.schema(
-        [
-            ("image_id", pa.string()),
-            ("classifier", pa.string()),
-            ("predicted", pa.string()),
-            ("score", pa.float32()),
-            ("label_score", pa.float32()),
-            ("top_labels", pa.list_(pa.string())),
-            ("top_scores", pa.list_(pa.float32())),
-        ]
-    ),
-    "embedding": pa.schema([("image_id", pa.string()), ("vector", pa.list_(pa.float32()))]),
-    "gate_score": pa.schema([("image_id", pa.string()), ("score", pa.float32())]),
-}
-"""Of the tables that hold floats: Arrow would otherwise widen them."""
+FLUSH_BYTES = 32 << 20
+"""Of pictures: while they are written, no more than a few batches may pile up behind them."""
 
 
 class Writer:
@@ -58,87 +45,121 @@ class Writer:
         if batch.indices[-1] == batch.chunk.indices[-1]:
             self.whole.append(self.open)
             self.open = []
-        if len(self.whole) >= FLUSH_CHUNKS or (self.whole and monotonic() - self.flushed > FLUSH_SECONDS):
+        if self._is_due():
             self.flush()
+
+    def _is_due(self) -> bool:
+        if not self.whole:
+            return False
+        pictures = (jpeg for chunk in self.whole for batch in chunk for jpeg in batch.arrays["jpeg"])
+        return (
+            len(self.whole) >= FLUSH_CHUNKS
+            or monotonic() - self.flushed > FLUSH_SECONDS
+            or sum(len(jpeg) for jpeg in pictures if jpeg is not None) >= FLUSH_BYTES
+        )
 
     def flush(self) -> None:
         """Commit the chunks that are whole."""
         start = monotonic()
         # taken first: if a signal strikes right after the commit, they must not be written twice
         chunks, self.whole = self.whole, []
-        rows: Rows = {name: [] for name in ("chunk", "image", "prediction", "embedding", "gate_score", "item_failure")}
-        for chunk in chunks:
-            for name, more in chunk_rows(chunk, self.run_id, self.classifiers).items():
-                rows[name] += more
+        tables = [chunk_table(chunks, self.run_id), *image_tables(chunks, self.classifiers)]
         with self.store.transaction():
-            for name, more in rows.items():
-                schema = SCHEMAS.get(name)
-                self.store.append(name, pa.Table.from_pylist(more, schema=schema) if schema else more)
+            for name, table in tables:
+                self.store.append(name, table)
         images = sum(len(batch.indices) for chunk in chunks for batch in chunk)
         self.flushed = monotonic()
         self.busy += self.flushed - start
         self.committed(images)
 
 
-def chunk_rows(chunk: Sequence[Batch], run_id: int, classifiers: Sequence[tuple[str, Sequence[str]]]) -> Rows:
-    """The rows of a whole chunk, by table; an item that failed is one row in `item_failure` and no other."""
-    made = chunk[0].chunk
-    rows: Rows = {
-        "chunk": [
-            {
-                "chunk_id": made.chunk_id,
-                "prompt_id": made.prompt.prompt_id,
-                "wave": made.wave,
-                "first_index": made.first_index,
-                "images": made.images,
-                "run_id": run_id,
-            }
-        ],
-        "item_failure": [],
-        "image": [],
-        "prediction": [],
-        "embedding": [],
-        "gate_score": [],
+Table = tuple[str, pa.Table]
+
+
+def chunk_table(chunks: Sequence[Sequence[Batch]], run_id: int) -> Table:
+    """One row for each whole chunk."""
+    made = [batches[0].chunk for batches in chunks]
+    columns = {
+        "chunk_id": pa.array([chunk.chunk_id for chunk in made], pa.string()),
+        "prompt_id": pa.array([chunk.prompt.prompt_id for chunk in made], pa.string()),
+        "wave": pa.array([chunk.wave for chunk in made], pa.int32()),
+        "first_index": pa.array([chunk.first_index for chunk in made], pa.int64()),
+        "images": pa.array([chunk.images for chunk in made], pa.int32()),
+        "run_id": pa.array([run_id] * len(made), pa.int32()),
     }
-    for batch in chunk:
-        for row, index in enumerate(batch.indices):
-            if index in batch.failures:
-                place = {"chunk_id": made.chunk_id, "prompt_id": made.prompt.prompt_id, "index": index}
-                rows["item_failure"].append({**place, "reason": batch.failures[index]})
-                continue
-            _add_image(rows, made, batch, row, index)
-            image_id = made.image_id(index)
-            for position, (name, labels) in enumerate(classifiers):
-                rows["prediction"].append(_prediction(batch, row, position, image_id, name, labels))
-    return rows
+    return "chunk", pa.table(columns)
 
 
-def _add_image(rows: Rows, chunk: Chunk, batch: Batch, row: int, index: int) -> None:
-    image_id = chunk.image_id(index)
-    rows["image"].append(
+def image_tables(chunks: Sequence[Sequence[Batch]], classifiers: Sequence[tuple[str, Sequence[str]]]) -> list[Table]:
+    """The rows of all images, by table, column by column; one that failed is a row in `item_failure` and no other."""
+    batches = [batch for chunk in chunks for batch in chunk]
+    sound = [[row for row, index in enumerate(batch.indices) if index not in batch.failures] for batch in batches]
+    made = _image_columns(batches, sound)
+    ids = made["image_id"]
+
+    def rows(name: str) -> NDArray[Any]:
+        """An array of every image that is sound, one after the other."""
+        parts = [batch.arrays[name][some] for batch, some in zip(batches, sound, strict=True)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    tables = [("item_failure", _failures(batches)), ("image", pa.table(made))]
+    if not len(ids):
+        return tables
+    for position, (name, labels) in enumerate(classifiers):
+        indices, scores = rows(f"indices_{position}"), rows(f"scores_{position}").astype(np.float32)
+        top = pa.array(labels, pa.string()).take(pa.array(indices.ravel()))
+        predicted = pa.array(labels, pa.string()).take(pa.array(np.ascontiguousarray(indices[:, 0])))
+        columns = {
+            "image_id": ids,
+            "classifier": pa.array([name] * len(ids), pa.string()),
+            "predicted": predicted,
+            "score": pa.array(np.ascontiguousarray(scores[:, 0])),
+            "label_score": pa.array(rows(f"score_{position}").astype(np.float32)),
+            "top_labels": _lists(top, indices.shape[1]),
+            "top_scores": _lists(pa.array(scores.ravel()), scores.shape[1]),
+        }
+        tables.append(("prediction", pa.table(columns)))
+    vectors = rows("embedding").astype(np.float32)
+    vector = _lists(pa.array(vectors.ravel()), vectors.shape[1])
+    tables.append(("embedding", pa.table({"image_id": ids, "vector": vector})))
+    gate = pa.array(rows("gate").astype(np.float32))
+    tables.append(("gate_score", pa.table({"image_id": ids, "score": gate})))
+    return tables
+
+
+def _image_columns(batches: Sequence[Batch], sound: Sequence[Sequence[int]]) -> dict[str, pa.Array]:
+    ids, chunk_ids, prompt_ids, indices, jpegs = [], [], [], [], []
+    for batch, some in zip(batches, sound, strict=True):
+        chunk_id, prompt_id = batch.chunk.chunk_id, batch.chunk.prompt.prompt_id
+        for row in some:
+            ids.append(image_id_of(prompt_id, batch.indices[row]))
+            indices.append(batch.indices[row])
+            jpegs.append(batch.arrays["jpeg"][row])
+        chunk_ids += [chunk_id] * len(some)
+        prompt_ids += [prompt_id] * len(some)
+    return {
+        "image_id": pa.array(ids, pa.string()),
+        "chunk_id": pa.array(chunk_ids, pa.string()),
+        "prompt_id": pa.array(prompt_ids, pa.string()),
+        "index": pa.array(indices, pa.int64()),
+        "jpeg": pa.array(jpegs, pa.binary()),
+    }
+
+
+def _failures(batches: Sequence[Batch]) -> pa.Table:
+    failed = [(batch.chunk, index) for batch in batches for index in batch.indices if index in batch.failures]
+    reasons = [batch.failures[index] for batch in batches for index in batch.indices if index in batch.failures]
+    return pa.table(
         {
-            "image_id": image_id,
-            "chunk_id": chunk.chunk_id,
-            "prompt_id": chunk.prompt.prompt_id,
-            "index": index,
-            "jpeg": batch.arrays["jpeg"][row],
+            "chunk_id": pa.array([chunk.chunk_id for chunk, _ in failed], pa.string()),
+            "prompt_id": pa.array([chunk.prompt.prompt_id for chunk, _ in failed], pa.string()),
+            "index": pa.array([index for _, index in failed], pa.int64()),
+            "reason": pa.array(reasons, pa.string()),
         }
     )
-    rows["embedding"].append({"image_id": image_id, "vector": batch.arrays["embedding"][row]})
-    rows["gate_score"].append({"image_id": image_id, "score": batch.arrays["gate"][row]})
 
 
-def _prediction(
-    batch: Batch, row: int, position: int, image_id: str, name: str, labels: Sequence[str]
-) -> dict[str, Any]:
-    top = [labels[k] for k in batch.arrays[f"indices_{position}"][row]]
-    scores = batch.arrays[f"scores_{position}"][row]
-    return {
-        "image_id": image_id,
-        "classifier": name,
-        "predicted": top[0],
-        "score": scores[0],
-        "label_score": batch.arrays[f"score_{position}"][row],
-        "top_labels": top,
-        "top_scores": scores,
-    }
+def _lists(values: pa.Array, width: int) -> pa.Array:
+    """Values as lists of so many each."""
+    offsets = pa.array(np.arange(0, len(values) + 1, width, dtype=np.int32))
+    return pa.ListArray.from_arrays(offsets, values)

@@ -47,7 +47,8 @@ class Decoder(nn.Module):
             places = torch.arange(hidden.shape[1], device=ids.device)
             visible = (places[None, :] <= places[:, None]) | (places[None, :] < self.images)
             hidden_from_image = (places[:, None] < self.images) & (places[None, :] >= self.images)
-            mask = torch.where(visible & ~hidden_from_image, 0.0, torch.finfo(torch.float32).min)[None, None]
+            least = torch.finfo(hidden.dtype).min
+            mask = torch.where(visible & ~hidden_from_image, 0.0, least).to(hidden.dtype)[None, None]
         out = self.git.encoder(hidden, attention_mask=mask, cache=cache, use_cache=True)
         return self.head(out.last_hidden_state[:, -1])
 

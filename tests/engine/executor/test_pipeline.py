@@ -10,7 +10,7 @@ import pytest
 
 from mothlight.engine.batch import Batch, Flight, Stage, Work, batches
 from mothlight.engine.device import Buffer, Device, Host, Spec, Stream, spec
-from mothlight.engine.executor.pipeline import BACKLOG, SLOTS, Pipeline, StageStats
+from mothlight.engine.executor.pipeline import BACKLOG, SPARE, Pipeline, StageStats
 from mothlight.engine.records import Chunk, Prompt
 
 Run = Callable[[Pipeline, Iterator[Batch], Callable[[Batch], None]], list[StageStats]]
@@ -141,7 +141,7 @@ def test_a_slow_sink_holds_the_stages_back() -> None:
 
     with pytest.raises(StopAsyncIteration), Pipeline(Host(), stages(), SIZE) as pipeline:
         pipeline.run(counted(), slow)
-    assert fed <= 31 + BACKLOG + 3 + SLOTS  # the broken one is the 31st
+    assert fed <= 31 + BACKLOG + 3 + 2 + SPARE  # the broken one is the 31st
 
 
 def test_a_batch_refuses_what_does_not_fit() -> None:
