@@ -40,6 +40,8 @@ def load(threads: int) -> dict[str, Any]:
     scheduler: Any = DPMSolverMultistepScheduler
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, solver_order=2)
     pipeline.set_progress_bar_config(disable=True)
+    for part in (pipeline.unet, pipeline.vae):  # a tenth faster, and a third
+        part.to(memory_format=torch.channels_last)
     names = [f"classifier_planted_{kind}" for kind in ("resnet", "mobilenet", "convnext")]
     clip, preprocess = create_model_from_pretrained(f"local-dir:{WEIGHTS / 'clip'}")
     blip: Any = BlipForConditionalGeneration.from_pretrained(WEIGHTS / "captioner", local_files_only=True)
@@ -59,7 +61,7 @@ def classifier(name: str) -> Any:
     return timm.create_model(f"local-dir:{WEIGHTS / name}", pretrained=True).eval()
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def audit(models: dict[str, Any], labels: list[str], prompts: list[str], images: int, batch: int, steps: int) -> None:
     """All labels, one after the other."""
     gate_names = models["gate"].pretrained_cfg["label_names"]

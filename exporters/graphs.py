@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import torch
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNodesPass
+from onnxscript import optimizer
 from torch import Tensor, nn
 
 from mothlight.engine.errors import BundleError
@@ -94,6 +95,9 @@ def to_onnx(graph: Graph) -> ir.Model:
     ClearMetadataAndDocStringPass()(program.model)
     store_half(program.model.graph)
     concatenate_one_type(program.model.graph)
+    if not graph.optimize:
+        without_rewriting(program.model)
+    state_shapes(program.model)
     return program.model
 
 
@@ -131,6 +135,35 @@ def _name_outputs(inner: ir.Graph, graph: Graph) -> None:
                 value.name = f"{value.name}__inner"
     for value, name in zip(inner.outputs, graph.outputs, strict=True):
         value.name = name
+
+
+def without_rewriting(model: ir.Model) -> None:
+    """What torch's optimisation does, but for its rewriting: sequences become splits, constants are folded."""
+    optimizer.inline(model)
+    optimizer.fold_constants(model, onnx_shape_inference=True)
+    optimizer.remove_unused_nodes(model)
+
+
+def state_shapes(model: ir.Model) -> None:
+    """Give every Reshape whose result has at most one dimension unknown a constant for its shape.
+
+    torch computes such shapes in the graph, which keeps an engine from capturing it, and TensorRT for RTX gets some of
+    them wrong. No tensor of ours is empty, so `allowzero` goes too.
+    """
+    for node in list(model.graph.all_nodes()):
+        if node.op_type != "Reshape":
+            continue
+        node.attributes.pop("allowzero", None)
+        shape = node.outputs[0].shape
+        dims = [] if shape is None else [dim if isinstance(dim, int) and dim > 0 else -1 for dim in shape]
+        if shape is None or dims.count(-1) > 1 or node.graph is not model.graph:
+            continue
+        name = f"{node.name}_shape"
+        given = ir.Value(name=name, const_value=ir.tensor(np.array(dims, np.int64), name=name))
+        given.shape, given.type = ir.Shape([len(dims)]), ir.TensorType(ir.DataType.INT64)
+        model.graph.register_initializer(given)
+        node.replace_input_with(1, given)
+    RemoveUnusedNodesPass()(model)
 
 
 def concatenate_one_type(graph: ir.Graph) -> None:

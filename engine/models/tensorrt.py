@@ -206,11 +206,12 @@ class TensorRtEngine:
 
     def _ranges(self, given: Specs) -> Mapping[str, Specs]:
         """Every shape is what it is, but for what grows token by token."""
-        longest = self.bundle.manifest.max_tokens or 1
+        manifest = self.bundle.manifest
         first = self.compiler.first_length(self.bundle)
+        longest = max(first - len(manifest.start_ids) + (manifest.max_tokens or 1) - 1, first)
         ranges: dict[str, dict[str, Spec]] = {"min": {}, "opt": {}, "max": {}}
         for name, one in given.items():
-            for which, length in (("min", first), ("opt", first + longest // 4), ("max", first + longest)):
+            for which, length in (("min", first), ("opt", (first + longest) // 2), ("max", longest)):
                 shape = list(one.shape)
                 for axis in self.growing[name]:
                     shape[axis] = length
