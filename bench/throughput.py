@@ -37,7 +37,7 @@ def mothlight(images: int, labels: int, threads: int, *, in_order: bool) -> dict
     ):
         if in_order:
             session.pipeline.run = session.pipeline.run_in_order  # type: ignore[method-assign]  # that is what S1 is
-        session.seconds_per_image()
+        session.seconds_left(images * labels)
         plans = discovery(config)
         save(store, plans, config.max_images)
         start, cpu = time.perf_counter(), time.process_time()

@@ -13,8 +13,10 @@ from mothlight.engine.errors import UserError
 from mothlight.engine.install import how_to_install
 
 if TYPE_CHECKING:  # the command line must answer before torch is loaded
+    from mothlight.engine.device import Device
     from mothlight.engine.models.bundle import Bundle, Check
-    from mothlight.engine.models.runner import Runner
+    from mothlight.engine.models.engines import OpenInductor
+    from mothlight.engine.models.runner import Engine, Runner
     from mothlight.exporters.options import Options, TextEncoder
 
 
@@ -278,6 +280,22 @@ def load_backend(bundle: "Bundle") -> "Runner":
     from mothlight.exporters import backends
 
     return backends.load_backend(bundle)
+
+
+def inductor() -> "OpenInductor | None":
+    """What compiles graphs with torch, where that is installed; torch is imported when a graph is opened."""
+    if find_spec("torch") is None:
+        return None
+
+    def open_inductor(bundle: "Bundle", graph: str, device: "Device") -> "Engine":
+        from mothlight.exporters.libraries import quiet
+
+        quiet()
+        from mothlight.exporters import inductor as with_torch
+
+        return with_torch.open_inductor(bundle, graph, device)
+
+    return open_inductor
 
 
 def _drafted(source: str, out: Path | None, *, write: bool, dry_run: bool) -> bool:

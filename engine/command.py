@@ -18,6 +18,7 @@ from mothlight.engine.audit.loop import OUT_OF_BUDGET
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
 from mothlight.engine.console import print_result, shown_progress
 from mothlight.engine.errors import DiskFullError, UserError
+from mothlight.engine.models.engines import OpenInductor
 from mothlight.engine.models.runner import LoadBackend, no_backend
 from mothlight.engine.opening import Models, load_models, open_database
 from mothlight.engine.pictures import write_finding, write_where
@@ -46,12 +47,17 @@ class Choices:
     out: Path | None = None
 
 
-def audit_command(settings: Path | None, choices: Choices, load_backend: LoadBackend = no_backend) -> int:
+def audit_command(
+    settings: Path | None,
+    choices: Choices,
+    load_backend: LoadBackend = no_backend,
+    open_inductor: OpenInductor | None = None,
+) -> int:
     """Run or go on with an audit, and print its result; the exit code."""
     console = Console(file=tolerant(sys.stderr))
     with stopped_by_signals(lambda: _line(console, "Stopping; the work in hand ends first.")) as stopped:
         try:
-            return _audit(console, settings, choices, load_backend)
+            return _audit(console, settings, choices, load_backend, open_inductor)
         except (KeyboardInterrupt, RuntimeError) as error:
             # a signal inside a query is a RuntimeError of DuckDB's
             if isinstance(error, RuntimeError) and not stopped():
@@ -60,7 +66,13 @@ def audit_command(settings: Path | None, choices: Choices, load_backend: LoadBac
             return stopped() or 128 + signal.SIGINT
 
 
-def _audit(console: Console, settings: Path | None, choices: Choices, load_backend: LoadBackend) -> int:
+def _audit(
+    console: Console,
+    settings: Path | None,
+    choices: Choices,
+    load_backend: LoadBackend,
+    open_inductor: OpenInductor | None,
+) -> int:
     path = settings or built_in_config()
     changes: dict[str, object] = {"max_images": choices.max_images, "seed": choices.seed}
     config = load_config(path, **changes)
@@ -69,7 +81,7 @@ def _audit(console: Console, settings: Path | None, choices: Choices, load_backe
         config = load_config(path, **changes, classifiers=chosen)
     classifiers, out = choices.classifiers, choices.out
     folder = out or AUDITS / _name(config, classifiers)
-    models = load_models(config, path.parent, load_backend)
+    models = load_models(config, path.parent, load_backend, open_inductor)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

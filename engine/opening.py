@@ -36,7 +36,12 @@ class Models:
         return tuple(bundle for bundle in bundles if bundle is not None)
 
 
-def load_models(config: AuditConfig, folder: Path, load_backend: LoadBackend = no_backend) -> Models:
+def load_models(
+    config: AuditConfig,
+    folder: Path,
+    load_backend: LoadBackend = no_backend,
+    open_inductor: OpenInductor | None = None,
+) -> Models:
     """Load and verify every bundle; paths are relative to `folder`.
 
     Raises:
@@ -66,6 +71,7 @@ def load_models(config: AuditConfig, folder: Path, load_backend: LoadBackend = n
         load("embedder", config.embedder, "embedder"),
         load_own("captioner", config.captioner, "captioner"),
         load_backend,
+        open_inductor,
     )
     check_labels(config, models)
     if models.gate.manifest.thresholds is None:

@@ -18,7 +18,7 @@ from mothlight.engine.config import RENDERER, AuditConfig
 from mothlight.engine.device import available_threads
 from mothlight.engine.errors import ConfigError
 from mothlight.engine.executor.pipeline import Pipeline
-from mothlight.engine.models.engines import Engines
+from mothlight.engine.models.engines import Engines, choose
 from mothlight.engine.opening import Models
 from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.session import generate_stage
@@ -93,12 +93,14 @@ def score(store: Store, config: AuditConfig, models: Models, truth: Truth, pairs
     classifiers = [bundle.manifest.name for bundle in models.classifiers]
     seed = config.seed + SEED_SHIFT
     threads = config.threads or available_threads()
-    fresh = _Measurer(config, models, generate_stage(config, models, seed, threads, Engines()), pairs)
+    engines = choose(config.engine, [bundle.manifest.role for bundle in models.all], open_inductor=models.open_inductor)
+    engines.require_precision(models.all)
+    fresh = _Measurer(config, models, generate_stage(config, models, seed, threads, engines), pairs, engines)
     drawn = None
     if config.generator != RENDERER:
         from mothlight.engine.world.render import Renderer  # the audit imports this module, but never the world
 
-        drawn = _Measurer(config, models, DrawStage(Renderer(seed), threads), pairs)
+        drawn = _Measurer(config, models, DrawStage(Renderer(seed), threads), pairs, engines)
     with ExitStack() as stack:
         for measurer in (fresh, drawn):
             if measurer is not None:
@@ -220,17 +222,16 @@ class Outcomes:
 class _Measurer:
     """Fresh images of prompts through one generator; each prompt is measured once."""
 
-    def __init__(self, config: AuditConfig, models: Models, generate: Stage, pairs: int) -> None:
+    def __init__(self, config: AuditConfig, models: Models, generate: Stage, pairs: int, engines: Engines) -> None:
         thresholds = models.gate.manifest.thresholds
         self.upper = thresholds.upper if thresholds else 0.0
         self.pairs = pairs
         self.batch = config.batch
-        self.classifiers = [Classifier(bundle) for bundle in models.classifiers]
-        engines = Engines()
+        self.classifiers = [Classifier(bundle, engines) for bundle in models.classifiers]
         stages = [
             generate,
             *(ClassifyStage(classifier, position) for position, classifier in enumerate(self.classifiers)),
-            gate_stage(models.gate, [label.name for label in config.labels]),
+            gate_stage(models.gate, [label.name for label in config.labels], engines),
         ]
         self.pipeline = Pipeline(engines.device, stages, self.batch, without=["images"])
         self.outcomes: dict[Prompt, Outcomes] = {}

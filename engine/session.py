@@ -79,7 +79,13 @@ class Session:
         self.progress = progress
         self.threads = config.threads or available_threads()
         roles = [bundle.manifest.role for bundle in models.all]
-        self.engines = choose(config.engine, roles, tell=progress.compiling, open_inductor=models.open_inductor)
+        self.engines = choose(
+            config.engine,
+            roles,
+            tell=progress.compiling,
+            open_inductor=models.open_inductor,
+            pieces=config.batches,
+        )
         self.engines.require_precision(models.all)
         self.generate = generate_stage(config, models, config.seed, self.threads, self.engines)
         self.pipeline = Pipeline(
@@ -93,6 +99,7 @@ class Session:
         self.names = [(bundle.manifest.name, bundle.manifest.labels) for bundle in models.classifiers]
         self.run_id = 0
         self._title, self._found = "", 0
+        self._ready_captioner: Captioner | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -135,8 +142,9 @@ class Session:
         to_caption = max(len(self.config.labels) * self.config.discovery_images - int(captioned), 0)
         if not to_caption or isinstance(self.config.captioner, ServedModel):
             return images * each  # a server is not asked for an estimate
+        captioner = self._captioner()
         start = perf_counter()
-        _captioner(self.config, self.models, self.engines).caption(batch.arrays["images"])
+        captioner.caption(batch.arrays["images"])
         return images * each + to_caption * (perf_counter() - start) / self.config.batch / self.threads
 
     def _timed(self) -> tuple[float, Batch]:
@@ -177,7 +185,7 @@ class Session:
         waiting: deque[tuple[list[str], Future[list[Caption]]]] = deque()
         if not chunks:
             return
-        captioner = _captioner(self.config, self.models, self.engines)  # freed when all is said
+        captioner, self._ready_captioner = self._captioner(), None  # freed when all is said
         # on a GPU one thread is enough to keep it busy, and its engines are one thread's
         threads = self.threads if self.engines.device.unified else 1
         with ThreadPoolExecutor(threads) as pool, _dropped_if_stopped(pool):
@@ -192,6 +200,11 @@ class Session:
                 self._keep_captions(*waiting.popleft(), stat)
         stat.busy = perf_counter() - start
         self._note(0, "captions", [stat], stat.busy)
+
+    def _captioner(self) -> Captioner:
+        """The one that was loaded for the estimate, or a new one."""
+        self._ready_captioner = self._ready_captioner or _captioner(self.config, self.models, self.engines)
+        return self._ready_captioner
 
     def _captions(self, captioner: Captioner, jpegs: Sequence[bytes]) -> list[Caption]:
         pixels = np.stack([from_jpeg(jpeg) for jpeg in jpegs])

@@ -29,6 +29,8 @@ SPARE = 1
 BACKLOG = 8
 """Batches that may wait for the sink: a flush takes longer than a batch."""
 Sink = Callable[[Batch], None]
+Watch = Callable[[str, Batch, float, float], None]
+"""Hears of a stage, a batch, and when it began and ended, in seconds since the first of them began."""
 
 
 @dataclass(slots=True)
@@ -93,17 +95,17 @@ class Pipeline:
         """Stop all streams after what each has in hand."""
         self.device.close()
 
-    def run(self, batches: Iterable[Batch], sink: Sink) -> list[StageStats]:
-        """All stages at once.
+    def run(self, batches: Iterable[Batch], sink: Sink, watch: Watch | None = None) -> list[StageStats]:
+        """All stages at once; `watch` hears of the stages of the device.
 
         An exception in a stage or in the sink, or here a KeyboardInterrupt, is raised; what the sink was given stays
         given. After it the pipeline can only be closed.
         """
-        return _Run(self, sink).all(batches)
+        return _Run(self, sink, watch=watch).all(batches)
 
-    def run_in_order(self, batches: Iterable[Batch], sink: Sink) -> list[StageStats]:
+    def run_in_order(self, batches: Iterable[Batch], sink: Sink, watch: Watch | None = None) -> list[StageStats]:
         """Each batch through all stages, one after the other, then the next."""
-        return _Run(self, sink, in_order=True).all(batches)
+        return _Run(self, sink, in_order=True, watch=watch).all(batches)
 
     def once(self, batch: Batch) -> Batch:
         """One batch through all stages, with all of its arrays."""
@@ -216,10 +218,12 @@ class _Issued:
 
 
 class _Run:
-    def __init__(self, pipeline: Pipeline, sink: Sink, *, in_order: bool = False) -> None:
+    def __init__(self, pipeline: Pipeline, sink: Sink, *, in_order: bool = False, watch: Watch | None = None) -> None:
         self.pipeline = pipeline
         self.sink = sink
         self.in_order = in_order
+        self.watch = watch
+        self.first: Event | None = None
         self.without = pipeline.without
         self.order = Order()
         self.lock = Lock()
@@ -338,8 +342,13 @@ class _Run:
     def _count(self, issued: _Issued) -> None:
         """Wait until the sink had a batch, and count it."""
         self._until(issued.written)
-        for name, (start, end) in issued.spans.items():
-            self._add(name, issued.flight.batch, end.event.seconds_since(start.event))
+        for stage in self.pipeline.stages:
+            start, end = (mark.event for mark in issued.spans[stage.name])
+            self._add(stage.name, issued.flight.batch, end.seconds_since(start))
+            if self.watch is not None and not (stage.on_host and not self.pipeline.device.unified):
+                self.first = self.first or start
+                times = (one.seconds_since(self.first) for one in (start, end))
+                self.watch(stage.name, issued.flight.batch, *times)
 
     def _add(self, name: str, batch: Batch, seconds: float) -> None:
         with self.lock:

@@ -16,10 +16,13 @@ from mothlight.engine.models import tensorrt
 from mothlight.engine.models.bundle import Bundle
 from mothlight.engine.models.cache import EngineCache
 from mothlight.engine.models.onnxruntime_cuda import PROVIDER, OrtCudaEngine
+from mothlight.engine.models.pieces import Calibrated, InPieces
 from mothlight.engine.models.runner import Engine, HostedEngine, OrtRunner, Runner
 from mothlight.engine.models.tensorrt import Compiler, Tell, TensorRtEngine
 
 log = logging.getLogger("mothlight.engine")
+HEAVY = ("denoise", "decode")
+"""Graphs whose best batch is worth finding."""
 FASTEST: tuple[EngineName, ...] = ("tensorrt", "inductor", "onnxruntime")
 """The engines of a GPU, the fastest first."""
 
@@ -94,13 +97,21 @@ class Engines:
         compiler: Compiler | None = None,
         open_inductor: OpenInductor | None = None,
         onnxruntime: Any = None,
+        pieces: Mapping[str, int] | None = None,
+        cache: EngineCache | None = None,
     ) -> None:
-        """`chosen` says which engine runs each role on a GPU; `onnxruntime` as for `OrtCudaEngine`."""
+        """`chosen` says which engine runs each role on a GPU; `onnxruntime` as for `OrtCudaEngine`.
+
+        `pieces` are the batches of graphs that have one of their own, by the graph's name; on a GPU those of the others
+        are found by calibration, where there is a cache to remember them.
+        """
         self.device: Device = device or Host()
         self.chosen = dict(chosen or {})
         self.compiler = compiler
         self.open_inductor = open_inductor
         self.onnxruntime = onnxruntime
+        self.pieces = dict(pieces or {})
+        self.cache = cache
 
     def open(self, bundle: Bundle, graph: str, outputs: Sequence[str] | None = None) -> Engine:
         """A graph of a bundle, compiled; `outputs` are those that are wanted, None for all.
@@ -108,9 +119,20 @@ class Engines:
         Raises:
             BundleError: the bundle has no such graph, or the engine refuses it.
         """
+        engine = self._open(bundle, graph, outputs)
+        if graph in self.pieces:
+            inputs = bundle.manifest.graphs[graph].inputs
+            shared = [one.name for one in inputs if not one.shape or one.shape[0] != "batch"]
+            return InPieces(engine, shared, self.pieces[graph])
+        if graph in HEAVY and self.cache is not None and isinstance(self.device, cuda.Cuda):
+            target = {**self.device.target(), "engine": self.name_of(bundle)}
+            return Calibrated(engine, bundle, graph, self.device, target, self.cache)
+        return engine
+
+    def _open(self, bundle: Bundle, graph: str, outputs: Sequence[str] | None) -> Engine:
+        path = bundle.graph_path(graph)
         if self.device.unified:
-            return OrtRunner(bundle.graph_path(graph), outputs=outputs)
-        bundle.graph_path(graph)
+            return OrtRunner(path, outputs=outputs)
         match self.name_of(bundle):
             case "tensorrt" if self.compiler is not None:
                 return TensorRtEngine(self.compiler, bundle, graph)
@@ -122,7 +144,7 @@ class Engines:
 
     def runner(self, bundle: Bundle, graph: str) -> Runner:
         """A graph for arrays of the host, here and now."""
-        engine = self.open(bundle, graph)
+        engine = self._open(bundle, graph, None)
         return engine if isinstance(engine, OrtRunner) else HostedEngine(engine, self.device)
 
     @property
@@ -159,6 +181,7 @@ def choose(
     *,
     tell: Tell | None = None,
     open_inductor: OpenInductor | None = None,
+    pieces: Mapping[str, int] | None = None,
     core: Any = None,
 ) -> Engines:
     """The engines for these roles; `core` as for `Cuda`.
@@ -174,7 +197,7 @@ def choose(
         for role, name in asked.items():
             if name not in (None, "onnxruntime"):
                 raise UserError(f"The engine {name} of the {role} needs a GPU: {gpu_missing}.")
-        return Engines()
+        return Engines(pieces=pieces)
     gpu = cuda.Cuda(core)
     found = {one.engine: one for one in survey(gpu, None, inductor=open_inductor is not None)}
     usable = [name for name in FASTEST if not found[name].missing]
@@ -185,10 +208,10 @@ def choose(
         reasons = "; ".join(one.missing for one in found.values())
         log.warning("%s is here, but no engine for it, so everything runs on the CPU: %s", gpu.model, reasons)
         gpu.close()
-        return Engines()
+        return Engines(pieces=pieces)
     chosen = {role: name or usable[0] for role, name in asked.items()}
-    compiler = None
+    compiler, cache = None, EngineCache()
     library = tensorrt.find()
     if library is not None and "tensorrt" in chosen.values():
-        compiler = Compiler(library, gpu, gpu.target(), EngineCache(), tell)
-    return Engines(gpu, chosen, compiler, open_inductor)
+        compiler = Compiler(library, gpu, gpu.target(), cache, tell)
+    return Engines(gpu, chosen, compiler, open_inductor, pieces=pieces, cache=cache)

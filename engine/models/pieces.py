@@ -1,0 +1,122 @@
+"""A graph at a batch of its own: a batch of the pipeline goes through it in pieces of the size that suits it best.
+
+A denoiser likes 64 images at once where its decoder likes 8. The size is given in the settings, or found by a short
+calibration that is remembered beside the engines.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from mothlight.engine.device import Device, Stream
+from mothlight.engine.models.bundle import Bundle
+from mothlight.engine.models.cache import EngineCache, key_of
+from mothlight.engine.models.runner import Buffers, Engine, Specs
+
+log = logging.getLogger("mothlight.engine")
+SMALLEST = 4
+"""Images; smaller pieces are not tried."""
+ROUNDS = 5
+MARGIN = 1.03
+"""How much faster smaller pieces must be, since they also cost launches."""
+
+
+class InPieces:
+    """An engine whose inputs and outputs with a batch are cut into pieces."""
+
+    def __init__(self, engine: Engine, shared: Sequence[str], piece: int) -> None:
+        """`shared` are the inputs that have no batch."""
+        self.engine, self.shared, self.piece = engine, frozenset(shared), piece
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """See `Engine`."""
+        return self.engine.inputs
+
+    def outputs(self, given: Specs) -> Specs:
+        """See `Engine`.
+
+        Raises:
+            ValueError: the batch is no multiple of a piece.
+        """
+        rows = next(one.shape[0] for name, one in given.items() if name not in self.shared)
+        if rows % self.piece:
+            msg = f"a batch of {rows} can't be cut into pieces of {self.piece}"
+            raise ValueError(msg)
+        part = {name: one if name in self.shared else one.of(self.piece) for name, one in given.items()}
+        return {name: one.of(rows) for name, one in self.engine.outputs(part).items()}
+
+    def enqueue(self, given: Buffers, made: Buffers, stream: Stream) -> None:
+        """See `Engine`."""
+        rows = next(iter(made.values())).spec.shape[0]
+        for start in range(0, rows, self.piece):
+            stop = start + self.piece
+            part = {name: one if name in self.shared else one.rows(start, stop) for name, one in given.items()}
+            self.engine.enqueue(part, {name: one.rows(start, stop) for name, one in made.items()}, stream)
+
+
+class Calibrated:
+    """An engine that finds out, when its batch is known, in which pieces it is fastest."""
+
+    def __init__(
+        self, engine: Engine, bundle: Bundle, graph: str, device: Device, target: Mapping[str, str], cache: EngineCache
+    ) -> None:
+        """`target` says what the answer depends on besides the graph: device, driver, engine."""
+        self.engine, self.device, self.cache = engine, device, cache
+        self.name = f"{bundle.manifest.name}/{graph}"
+        self.about = {**target, "content": bundle.manifest.content_key, "graph": graph}
+        inputs = bundle.manifest.graphs[graph].inputs
+        self.shared = [one.name for one in inputs if not one.shape or one.shape[0] != "batch"]
+        self._chosen: Engine | None = None
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """See `Engine`."""
+        return self.engine.inputs
+
+    def outputs(self, given: Specs) -> Specs:
+        """See `Engine`; calibrates, unless that was done before."""
+        rows = next(one.shape[0] for name, one in given.items() if name not in self.shared)
+        piece = self._remembered(rows) or self._calibrate(given, rows)
+        self._chosen = self.engine if piece == rows else InPieces(self.engine, self.shared, piece)
+        return self._chosen.outputs(given)
+
+    def enqueue(self, given: Buffers, made: Buffers, stream: Stream) -> None:
+        """See `Engine`."""
+        (self._chosen or self.engine).enqueue(given, made, stream)
+
+    def _note(self, rows: int) -> str:
+        return f"{key_of({**self.about, 'rows': rows})}.batch"
+
+    def _remembered(self, rows: int) -> int | None:
+        try:
+            piece = json.loads(self.cache.side(self._note(rows)))
+        except ValueError:
+            return None
+        return piece if isinstance(piece, int) and 0 < piece <= rows and rows % piece == 0 else None
+
+    def _calibrate(self, given: Specs, rows: int) -> int:
+        pieces = [rows // count for count in (1, 2, 4, 8, 16) if rows % count == 0 and rows // count >= SMALLEST]
+        pieces = pieces or [rows]
+        if len(pieces) == 1:
+            return pieces[0]
+        stream = self.device.stream(f"calibrating {self.name}")
+        buffers = {name: self.device.buffer(f"calibrating {name}", one) for name, one in given.items()}
+        best, least = rows, float("inf")
+        for piece in pieces:
+            engine = InPieces(self.engine, self.shared, piece)
+            made = {name: self.device.buffer(f"calibrating {name}", one) for name, one in engine.outputs(given).items()}
+            engine.enqueue(buffers, made, stream)
+            times = []
+            for _ in range(ROUNDS):
+                start = stream.record()
+                engine.enqueue(buffers, made, stream)
+                end = stream.record()
+                end.synchronize()
+                times.append(end.seconds_since(start))
+            if median(times) * MARGIN < least or piece == rows:
+                best, least = piece, median(times)
+            log.info("%s: %d images in pieces of %d take %.1f ms", self.name, rows, piece, 1000 * median(times))
+        self.cache.keep_side(self._note(rows), json.dumps(best).encode())
+        return best
