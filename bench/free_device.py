@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
+from time import perf_counter, sleep
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,16 +91,65 @@ class FreeEngine:
         """Nothing to do."""
 
 
-class FreeEngines(Engines):
-    """All graphs free, images of a chosen side."""
+class TimedDevice(FreeDevice):
+    """A device that takes its time and does nothing else: one processor that all streams share, one copy engine."""
 
-    def __init__(self, device: FreeDevice, side: int) -> None:
+    def __init__(self, fill: Fill, bytes_per_s: float) -> None:
+        super().__init__(fill)
+        self.bytes_per_s = bytes_per_s
+        self.processor, self.copier = Lock(), Lock()
+        self.busy = 0.0
+        """Seconds in which the processor worked."""
+
+    def stream(self, name: str) -> Stream:
+        """See `Device`."""
+        return self.worker(name)
+
+    def work(self, seconds: float) -> None:
+        """Hold the processor for so long."""
+        with self.processor:
+            start = perf_counter()
+            sleep(seconds)
+            self.busy += perf_counter() - start
+
+    def copy(self, source: Buffer, target: Buffer, stream: Stream) -> None:
+        """See `Device`."""
+        del target
+
+        def move() -> None:
+            with self.copier:
+                sleep(source.spec.nbytes / self.bytes_per_s)
+
+        stream.run(move)
+
+
+class TimedEngine(FreeEngine):
+    """A graph that takes so long for each image."""
+
+    def __init__(self, bundle: Bundle, graph: str, side: int, device: TimedDevice, seconds: float) -> None:
+        super().__init__(bundle, graph, side)
+        self.device, self.seconds = device, seconds
+
+    def enqueue(self, given: Mapping[str, Buffer], made: Mapping[str, Buffer], stream: Stream) -> None:
+        """See `Engine`."""
+        del given
+        rows = next(iter(made.values())).spec.shape[0]
+        stream.run(lambda: self.device.work(rows * self.seconds))
+
+
+class FreeEngines(Engines):
+    """All graphs free, or of the seconds for an image that a profile gives, by bundle or graph; images of one side."""
+
+    def __init__(self, device: FreeDevice, side: int, profile: Mapping[str, float] | None = None) -> None:
         super().__init__(device)
-        self.side = side
+        self.side, self.profile = side, profile or {}
 
     def open(self, bundle: Bundle, graph: str, outputs: Sequence[str] | None = None) -> Engine:
         """See `Engines`."""
         del outputs
+        if isinstance(self.device, TimedDevice):
+            seconds = self.profile.get(bundle.manifest.name, self.profile.get(graph, 0.0))
+            return TimedEngine(bundle, graph, self.side, self.device, seconds)
         return FreeEngine(bundle, graph, self.side)
 
     def runner(self, bundle: Bundle, graph: str) -> Runner:

@@ -2,12 +2,13 @@
 
 SD-Turbo whole (its UNet, text encoder and autoencoder have the true sizes; images of 256 pixels keep the comparison
 short), ResNet-50 and CLIP ViT-B/32. Each is saved by its own library, then exported and verified by `mothlight export`
-in a process of its own, whose peak memory is measured.
+in a process of its own, whose peak memory is measured; then each graph is compiled by TensorRT for RTX, without a GPU.
 """
 
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,10 @@ from time import perf_counter
 from typing import Any
 
 import torch
+
+from mothlight.engine.device import spec
+from mothlight.engine.models import tensorrt
+from mothlight.engine.models.bundle import load_bundle
 
 LIMIT = 20 * 2**30
 """Bytes of memory that no export may pass."""
@@ -140,20 +145,55 @@ def measured(words: list[str], out: Path) -> tuple[float, int, int]:
     return perf_counter() - start, usage.ru_maxrss * 1024, size
 
 
+def compiled(bundle: Path, graph: str) -> dict[str, float]:
+    """Compile one graph with TensorRT for RTX, for a batch of 8; in a process of its own, for its memory's sake."""
+    command = [sys.executable, __file__, "--compile", str(bundle), graph]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # this very script
+    made: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+    return made
+
+
+def compile_one(folder: str, graph: str) -> None:
+    """What `compiled` runs."""
+    bundle, library = load_bundle(folder), tensorrt.find()
+    if library is None:
+        sys.exit("TensorRT is not installed.")
+    side = bundle.manifest.image_size if isinstance(bundle.manifest.image_size, int) else 224
+    shapes = {
+        one.name: spec([dim if isinstance(dim, int) else 8 if dim == "batch" else side for dim in one.shape], one.dtype)
+        for one in bundle.manifest.graphs[graph].inputs
+    }
+    start = perf_counter()
+    built = library.build(bundle.graph_path(graph), dict.fromkeys(("min", "opt", "max"), shapes))
+    seconds = perf_counter() - start
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "memory": memory, "bytes": len(built.engine)}))
+
+
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=MODELS, action="append")
+    parser.add_argument("--precision", choices=["fp32", "fp16", "bf16"], default="fp32")
+    parser.add_argument("--size", type=int, default=256, help="of SD-Turbo's images")
+    parser.add_argument("--compile", nargs=2, metavar=("BUNDLE", "GRAPH"), help="only compile a graph of a bundle")
     arguments = parser.parse_args()
-    rows = []
+    if arguments.compile:
+        compile_one(*arguments.compile)
+        return
+    rows, engines = [], []
     for name in arguments.only or MODELS:
         folder = Path(tempfile.mkdtemp(prefix="mothlight-full-"))
         try:
             torch.manual_seed(1)
-            words = MODELS[name](folder / "source")
+            words = [*MODELS[name](folder / "source"), "--precision", arguments.precision]
+            words = [str(arguments.size) if word == "256" else word for word in words]
             parameters = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 4
             seconds, memory, size = measured(words, folder / "bundle")
             rows.append((name, parameters, seconds, memory, size))
+            for graph, told in load_bundle(folder / "bundle").manifest.graphs.items():
+                engines.append((name, graph, told.precision, compiled(folder / "bundle", graph)))
+                print(engines[-1], flush=True)
         finally:
             shutil.rmtree(folder)
     print("| model | million parameters | minutes | peak memory GiB | bundle GB | bytes of memory per parameter |")
@@ -162,6 +202,13 @@ def main() -> None:
         print(
             f"| {name} | {parameters / 1e6:,.0f} | {seconds / 60:.1f} | {memory / 2**30:.1f} | {size / 1e9:.2f} "
             f"| {memory / parameters:.0f} |"
+        )
+    print("| model | graph | precision | seconds to compile | peak memory GiB | engine MB |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, graph, precision, made in engines:
+        print(
+            f"| {name} | {graph} | {precision} | {made['seconds']:.0f} | {made['memory'] / 2**30:.1f} "
+            f"| {made['bytes'] / 1e6:,.0f} |"
         )
     if over := [name for name, _, _, memory, _ in rows if memory > LIMIT]:
         sys.exit(f"More than {LIMIT / 2**30:.0f} GiB: {', '.join(over)}.")

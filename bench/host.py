@@ -9,13 +9,13 @@ import json
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-from free_device import FreeDevice, FreeEngines, bundle
+from free_device import FreeDevice, FreeEngines, TimedDevice, bundle
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -31,6 +31,8 @@ from mothlight.engine.stages.encode import EncodeStage, to_jpeg
 from mothlight.engine.stages.generate import DiffusionStage
 
 SIDE, BATCH, CHUNK = 512, 64, 256
+H200_BYTES = 50e9
+"""A second, between host and device."""
 FAILING = 0.1
 """Of the images, by all three classifiers."""
 
@@ -76,12 +78,13 @@ def failed(batch: Batch) -> Sequence[bool]:
     return list(np.any(wrong, axis=0))
 
 
-def arm(images: int, threads: int, *, keep_all: bool) -> dict[str, float]:
-    """One run: images a second, and where the host's time went."""
+def arm(images: int, threads: int, *, keep_all: bool, profile: Mapping[str, float] | None = None) -> dict[str, float]:
+    """One run: images a second, and where the host's time went; on a device that takes the times of a profile."""
     config = load_config(built_in_config())
     models = load_models(config, Path())
     contents = Contents(config)
-    engines = FreeEngines(FreeDevice(contents), SIDE)
+    device = FreeDevice(contents) if profile is None else TimedDevice(contents, H200_BYTES)
+    engines = FreeEngines(device, SIDE, profile)
     generate = DiffusionStage(bundle("generator"), seed=1, steps=4, engines=engines)
     stages = [generate, *judging_stages(config, models, engines)]
     chunks = [Chunk(config.plain_prompt(config.labels[0]), k * CHUNK, CHUNK, 0) for k in range(images // CHUNK)]
@@ -113,12 +116,27 @@ def arm(images: int, threads: int, *, keep_all: bool) -> dict[str, float]:
     encode = next(stat for stat in stats if stat.stage == "encode")
     return {
         "images_per_s": stored / seconds,
+        "efficiency": device.busy / seconds if isinstance(device, TimedDevice) else 0.0,
         "encode_ms_per_batch": 1000 * encode.busy / count,
         "write_ms_per_batch": 1000 * writer.busy / count,
         "cpu_ms_per_batch": 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / count,
         "memory_mib": after.ru_maxrss / 1024,
         "grown_mib": (after.ru_maxrss - before.ru_maxrss) / 1024,
     }
+
+
+def h200(decoder: float) -> dict[str, float]:
+    """Seconds for an image on an H200, counted: GFLOP at 790 TFLOP/s; four steps of a denoiser stand for one."""
+    gflop = {
+        "denoise": 804.0 / 4,
+        "decode": decoder,
+        "planted-resnet": 8.2,
+        "planted-mobilenet": 9.0,
+        "planted-convnext": 35.0,
+        "gate": 35.0,
+        "embed_image": 8.8,
+    }
+    return {name: one / 790_000 for name, one in gflop.items()}
 
 
 def encoding_limit(threads: int, rounds: int) -> float:
@@ -140,8 +158,22 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--h200", action="store_true", help="only the simulated profile of an H200")
     parser.add_argument("--memory", type=int, default=0, help="also run so many images with failures kept")
     arguments = parser.parse_args()
+    if arguments.h200:
+        predicted: dict[str, object] = {"simulated": True}
+        for name, decoder in (("tiny decoder", 141.0), ("full decoder", 2515.0)):
+            runs = [
+                arm(arguments.images, arguments.threads, keep_all=False, profile=h200(decoder))
+                for _ in range(arguments.rounds)
+            ]
+            predicted[name] = {
+                "images_per_s": round(median(one["images_per_s"] for one in runs)),
+                "efficiency": round(median(one["efficiency"] for one in runs), 3),
+            }
+        print(json.dumps(predicted))
+        return
     limits, kept, failures = [], [], []
     for number in range(1, arguments.rounds + 1):
         limits.append(encoding_limit(arguments.threads, 1))

@@ -1,5 +1,6 @@
 """`mothlight export` and `mothlight models`: a library's model → a verified bundle."""
 
+import dataclasses
 import logging
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -205,6 +206,9 @@ def export_captioner(
 def export_all(
     settings: Annotated[Path, typer.Argument(help="An audit's settings, with a [[bundle]] table for each bundle.")],
     *,
+    precision: Annotated[
+        PrecisionName | None, typer.Option(help="For all bundles but those of ONNX files, over what their tables say.")
+    ] = None,
     dry_run: DryRun = False,
     replace: Replace = False,
 ) -> None:
@@ -218,6 +222,11 @@ def export_all(
     from mothlight.exporters.export import options_from
 
     todo = [(one, options_from(one.options, f"{settings}: the bundle {one.path}")) for one in config.bundle]
+    if precision is not None:
+        todo = [
+            (one, options if _is_onnx(one.source) else dataclasses.replace(options, precision=precision.value))
+            for one, options in todo
+        ]
     for one, options in todo:
         out = settings.parent / one.path
         if out.exists() and not (replace or dry_run):

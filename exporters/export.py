@@ -11,8 +11,7 @@ from mothlight.engine.errors import BundleError, UserError
 from mothlight.engine.models.bundle import Bundle, Check, load_bundle
 from mothlight.exporters.families import Family, family_of, kind_of
 from mothlight.exporters.libraries import library_errors, quiet
-from mothlight.exporters.options import Options, options_of, thresholds_of
-from mothlight.exporters.precision import INSTEAD
+from mothlight.exporters.options import INSTEAD, Options, options_of, thresholds_of
 from mothlight.exporters.publish import Prepared, export_bundle, raise_exists, readable, verify_bundle
 from mothlight.exporters.source import Located, hub_name, locate, safetensors_header
 

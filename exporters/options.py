@@ -7,6 +7,12 @@ from typing import Literal
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Precision, Thresholds
 
+INSTEAD: dict[Precision, tuple[Precision, ...]] = {
+    "fp32": ("fp32",),
+    "fp16": ("fp16", "bf16", "fp32"),
+    "bf16": ("bf16", "fp32"),
+}
+"""What is tried, one after the other, where a graph does not hold what its precision promises."""
 TextEncoder = Literal["auto", "graph", "library"]
 
 

@@ -21,12 +21,6 @@ from mothlight.engine.models.runner import Engine, OrtRunner, Runner
 from mothlight.exporters.graphs import Graph
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-INSTEAD: dict[Precision, tuple[Precision, ...]] = {
-    "fp32": ("fp32",),
-    "fp16": ("fp16", "bf16", "fp32"),
-    "bf16": ("bf16", "fp32"),
-}
-"""What is tried, one after the other, where a graph does not hold what its precision promises."""
 RELATIVE: dict[Precision, float] = {"fp16": 0.03, "bf16": 0.15}
 """How far an output may be from the library's in float32, relative to its largest magnitude."""
 PSNR: dict[Precision, float] = {"fp16": 35.0, "bf16": 25.0}

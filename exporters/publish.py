@@ -100,7 +100,8 @@ def _write_verified(graph: "Graph", work: Path, wanted: Precision) -> tuple[Prec
         BundleError: it differs from the library even in float32.
     """
     from mothlight.exporters.graphs import save, to_onnx
-    from mothlight.exporters.precision import INSTEAD, typed
+    from mothlight.exporters.options import INSTEAD
+    from mothlight.exporters.precision import typed
     from mothlight.exporters.verify import verify_graph
 
     path = work / f"{graph.name}.onnx"

@@ -316,7 +316,7 @@ class SimulatedEngines(Engines):
 
     opened: ClassVar[dict[tuple[Any, ...], OrtRunner]] = {}
 
-    def open(self, bundle: Bundle, graph: str, outputs: Sequence[str] | None = None) -> Engine:
+    def _open(self, bundle: Bundle, graph: str, outputs: Sequence[str] | None) -> Engine:
         key = (bundle.graph_path(graph), tuple(outputs or ()))
         if key not in self.opened:
             self.opened[key] = OrtRunner(bundle.graph_path(graph), outputs=outputs)

@@ -19,8 +19,8 @@ from mothlight.engine.models.runner import Specs
 from mothlight.exporters.export import export
 from mothlight.exporters.families import FAMILIES, Family
 from mothlight.exporters.graphs import Graph
-from mothlight.exporters.options import Options
-from mothlight.exporters.precision import INSTEAD, PSNR, RELATIVE, typed
+from mothlight.exporters.options import INSTEAD, Options
+from mothlight.exporters.precision import PSNR, RELATIVE, typed
 from mothlight.exporters.publish import Prepared, export_bundle
 from tests.exporters import tiny
 from tests.exporters.test_families import SMALL, Small
