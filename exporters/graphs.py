@@ -21,6 +21,7 @@ from mothlight.engine.models.external_data import EXTERNAL
 OPSET = 21
 EXAMPLE_BATCH = 2
 """torch freezes an example batch of 1 into the graph."""
+HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 SMALL = 256
 """Tensors of at most so many elements keep float32: they cost nothing and are scales and biases more often than not."""
 
@@ -93,6 +94,8 @@ def to_onnx(graph: Graph) -> ir.Model:
         raise BundleError(f"The exported graph {graph.name} lost its inputs {', '.join(sorted(missing))}.")
     # the exporting machine's stack traces and paths would enter the content key
     ClearMetadataAndDocStringPass()(program.model)
+    weights_of_one_type(program.model.graph)
+    activations_in_float(program.model.graph)
     store_half(program.model.graph)
     concatenate_one_type(program.model.graph)
     if not graph.optimize:
@@ -135,6 +138,42 @@ def _name_outputs(inner: ir.Graph, graph: Graph) -> None:
                 value.name = f"{value.name}__inner"
     for value, name in zip(inner.outputs, graph.outputs, strict=True):
         value.name = name
+
+
+def weights_of_one_type(graph: ir.Graph) -> None:
+    """Give weights the half type of what they are multiplied with: torch folds batch norm into bfloat16 as float32."""
+    for node in list(graph.all_nodes()):
+        kind = node.inputs[0].dtype if node.inputs and node.inputs[0] is not None else None
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or kind not in HALF:
+            continue
+        for place, value in enumerate(node.inputs[1:], start=1):
+            if value is not None and value.const_value is not None and value.dtype == ir.DataType.FLOAT:
+                name = f"{value.name}__{node.name}"
+                weight = ir.tensor(value.const_value.numpy().astype(kind.numpy()), dtype=kind, name=name)
+                typed = ir.Value(name=name, shape=value.shape, type=ir.TensorType(kind), const_value=weight)
+                graph.register_initializer(typed)
+                node.replace_input_with(place, typed)
+
+
+def activations_in_float(graph: ir.Graph) -> None:
+    """Compute in float32 what TensorRT has in bfloat16 no kernel for."""
+    for node in list(graph):
+        given = node.inputs[0] if node.inputs else None
+        if node.op_type not in ("HardSwish", "HardSigmoid") or given is None or given.dtype != ir.DataType.BFLOAT16:
+            continue
+        made = node.outputs[0]
+        before = ir.Node("", "Cast", [given], [ir.AttrInt64("to", ir.DataType.FLOAT)], name=f"{node.name}_before")
+        after = ir.Node("", "Cast", [made], [ir.AttrInt64("to", ir.DataType.BFLOAT16)], name=f"{node.name}_after")
+        for one, kind in ((before, ir.DataType.FLOAT), (after, ir.DataType.BFLOAT16)):
+            one.outputs[0].name = one.name
+            one.outputs[0].type, one.outputs[0].shape = ir.TensorType(kind), given.shape
+        for user, place in list(made.uses()):
+            if user is not after:
+                user.replace_input_with(place, after.outputs[0])
+        made.type = ir.TensorType(ir.DataType.FLOAT)
+        node.replace_input_with(0, before.outputs[0])
+        graph.insert_before(node, [before])
+        graph.insert_after(node, [after])
 
 
 def without_rewriting(model: ir.Model) -> None:
