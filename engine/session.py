@@ -145,7 +145,8 @@ class Session:
         captioner = self._captioner()
         start = perf_counter()
         captioner.caption(batch.arrays["images"])
-        return images * each + to_caption * (perf_counter() - start) / self.config.batch / self.threads
+        side_by_side = self.threads if self.engines.device.unified else 1
+        return images * each + to_caption * (perf_counter() - start) / self.config.batch / side_by_side
 
     def _timed(self) -> tuple[float, Batch]:
         """Seconds per image, and the batch that they were measured on."""
@@ -155,7 +156,7 @@ class Session:
         self.pipeline.once(batch)
         start = perf_counter()
         made = self.pipeline.once(batch)
-        return (perf_counter() - start) / size / self.threads, made
+        return (perf_counter() - start) / size / self.generate.lanes, made
 
     def make(self, plans: Sequence[Plan]) -> None:
         """See `audit.loop.Mechanism`."""

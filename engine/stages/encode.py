@@ -10,7 +10,8 @@ from PIL import Image
 
 from mothlight.engine.batch import Batch
 
-QUALITY = 95
+QUALITY = 96
+"""At which the quick transform of libjpeg-turbo is nearer to the pixels than Pillow's careful one is at 95."""
 
 
 def to_jpeg(image: NDArray[np.uint8]) -> bytes:
