@@ -3,24 +3,25 @@
 from collections.abc import Callable, Sequence
 from io import BytesIO
 
+import imagecodecs
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
 from mothlight.engine.batch import Batch
 
-QUALITY = 96
-"""At which the quick transform of libjpeg-turbo is nearer to the pixels than Pillow's careful one is at 95."""
+QUALITY = 95
 
 
 def to_jpeg(image: NDArray[np.uint8]) -> bytes:
     """One image (H, W, 3) as JPEG, colours at full resolution.
 
-    By libjpeg-turbo through simplejpeg, since Pillow's encoder keeps Python's lock: two threads are no faster than one.
+    By imagecodecs, which makes the pixels that Pillow makes; but Pillow's encoder keeps Python's lock, so that two
+    threads are no faster than one.
     """
-    pixels = np.ascontiguousarray(image)
-    return bytes(simplejpeg.encode_jpeg(pixels, QUALITY, "RGB", "444", fastdct=False))
+    return bytes(
+        imagecodecs.jpeg8_encode(image, level=QUALITY, subsampling="444", colorspace="RGB", outcolorspace="YCBCR")
+    )
 
 
 def from_jpeg(data: bytes) -> NDArray[np.uint8]:

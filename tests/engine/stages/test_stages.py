@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from mothlight.engine.batch import Stage, batches
 from mothlight.engine.config import bundle_path
@@ -18,7 +20,7 @@ from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.stages.caption import GraphCaptioner
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, GateStage
 from mothlight.engine.stages.embed import EmbedStage
-from mothlight.engine.stages.encode import EncodeStage, from_jpeg, to_jpeg
+from mothlight.engine.stages.encode import QUALITY, EncodeStage, from_jpeg, to_jpeg
 from mothlight.engine.stages.generate import DiffusionStage, DrawStage
 from mothlight.engine.world.render import Renderer
 from tests.engine.conftest import through
@@ -144,6 +146,14 @@ def test_captions_speak_the_grammar(scenes: NDArray[np.uint8]) -> None:
     assert all("photograph of" in caption for caption in captions)
     assert sum("in the grass" in caption for caption in captions) >= 2
     assert captions == [caption.text for caption in GraphCaptioner(bundle("captioner")).caption(scenes)]
+
+
+def test_a_jpeg_is_what_pillow_makes_of_it(scenes: NDArray[np.uint8]) -> None:
+    """Captions are said of the stored pictures, and pixels that moved would be other captions."""
+    for scene in scenes:
+        file = BytesIO()
+        Image.fromarray(scene).save(file, "JPEG", quality=QUALITY, subsampling=0)
+        np.testing.assert_array_equal(from_jpeg(to_jpeg(scene)), from_jpeg(file.getvalue()))
 
 
 def test_jpeg_keeps_colours_at_full_resolution() -> None:
