@@ -64,6 +64,11 @@ def audit_command(
                 raise
             _line(console, "Stopped; what was committed is kept. The same command goes on from there.")
             return stopped() or 128 + signal.SIGINT
+        except MemoryError as error:
+            raise UserError(
+                f"There is not enough memory ({error}); what was committed is kept. Free some and run the same command "
+                f"again; or lower `batch` in the settings, which makes another audit, with an --out of its own."
+            ) from error
 
 
 def _audit(
