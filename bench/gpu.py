@@ -344,6 +344,9 @@ def measure(arguments: argparse.Namespace, decoder: str, engine: EngineName, tfl
         arm("P", rate(config, models, engines_of(engine, Cuda()), arguments.images, **given, trace=trace))
     for name, kind in ABLATIONS.items():
         arm(name, rate(config, models, engines_of(engine, kind()), arguments.images // 4, **given))
+    if engine == "tensorrt":
+        graphs = engines_of(engine, Cuda(graphs=True))
+        arm("CUDA graphs", rate(config, models, graphs, arguments.images // 4, **given))
     single = config_of(arguments.bundles, decoder, 1)
     arm("batch 1", rate(single, models, engines_of(engine, Cuda()), CHUNK, **given))
     made: dict[str, Any] = {name: round(median(values), 1) for name, values in rates.items()}

@@ -4,8 +4,9 @@ Importing this needs neither a GPU nor the driver; `Cuda()` does.
 """
 
 import ctypes
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from importlib import import_module
 from threading import local
 from typing import Any, NoReturn
@@ -17,10 +18,13 @@ from mothlight.engine.device import Buffer, Event, HostStream, Kernel, Spec, Str
 from mothlight.engine.errors import UserError
 from mothlight.engine.install import how_to_install
 
+log = logging.getLogger("mothlight.engine")
 THREADS = 256
 """Of a block."""
 MOST_BLOCKS = 65_535
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
+REFUSED = object()
+"""In the place of a graph that can't be captured."""
 NO_DRIVER = "DynamicLibNotFoundError"
 
 
@@ -98,8 +102,10 @@ class Cuda:
 
     unified = False
 
-    def __init__(self, core: Any = None) -> None:
+    def __init__(self, core: Any = None, *, graphs: bool = False) -> None:
         """Take the device; `core` is the module `cuda.core`, or what stands for it in a test.
+
+        With `graphs`, what `repeat` is told for the second time is captured as a CUDA graph.
 
         Raises:
             UserError: there is no GPU for us.
@@ -120,6 +126,8 @@ class Cuda:
         self._workers: list[HostStream] = []
         self._owned: list[Any] = []
         self._kernels: dict[str, Any] = {}
+        self.graphs = graphs
+        self._captured: dict[Hashable, Any] = {}
         self._loader = self.stream("loading")
 
     def target(self) -> dict[str, str]:
@@ -197,6 +205,33 @@ class Cuda:
         config = self.core.LaunchConfig(grid=min(math.ceil(count / THREADS), MOST_BLOCKS), block=THREADS)
         pointers = [buffer.address for buffer in (*reads, *writes)]
         self.core.launch(stream.native, config, self._kernels[kernel.name], *pointers, *scalars)
+
+    def repeat(self, key: Hashable, work: Work, stream: Stream) -> None:
+        """Tell a stream of the device what it is told again and again, on the same buffers; `key` says what.
+
+        The first time warms it up, the second captures it (by this thread alone, before anything overlaps with it in
+        this stream), all later ones launch the graph. What can't be captured is told as ever, and that is said.
+        """
+        assert isinstance(stream, CudaStream)  # noqa: S101  # only a stream of the device captures
+        known: Any = self._captured.get(key)
+        if not self.graphs or known is REFUSED or key not in self._captured:
+            self._captured.setdefault(key, None)
+            work()
+            return
+        if known is None:
+            builder = stream.native.create_graph_builder()
+            try:
+                builder.begin_building(mode="thread_local")
+                work()
+                known = builder.end_building().complete()
+            except Exception as error:  # noqa: BLE001  # whatever it is, it runs without a graph
+                log.warning("%s can't be captured as a CUDA graph: %s", stream.doing or stream.name, error)
+                known = REFUSED
+                work()
+            self._captured[key] = known
+            if known is REFUSED:
+                return
+        known.launch(stream.native)
 
     def close(self) -> None:
         """See `Device`."""

@@ -85,6 +85,7 @@ class Session:
             tell=progress.compiling,
             open_inductor=models.open_inductor,
             pieces=config.batches,
+            graphs=config.cuda_graphs,
         )
         self.engines.require_precision(models.all)
         self.generate = generate_stage(config, models, config.seed, self.threads, self.engines)

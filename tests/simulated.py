@@ -75,6 +75,8 @@ class SimulatedStream:
         self.doing = ""
         self.handle = len(device.streams) + 1
         self.queue: deque[Operation] = deque()
+        self.capturing: list[tuple[Callable[[], None], Sequence[Buffer], Sequence[Buffer]]] | None = None
+        """What is told while a graph is captured, which does nothing yet."""
         self.fault: BaseException | None = None
         self.priority = device.rng.random()
 
@@ -90,7 +92,10 @@ class SimulatedStream:
     def run(self, work: Callable[[], None], reads: Sequence[Buffer] = (), writes: Sequence[Buffer] = ()) -> None:
         for buffer in (*reads, *writes):
             assert not self.on_host or buffer.host is not None, f"{self.name}: {buffer.name} lies on the device"
-        self._tell(self.device.operation(self, work, reads, writes))
+        if self.capturing is not None:
+            self.capturing.append((work, reads, writes))
+        else:
+            self._tell(self.device.operation(self, work, reads, writes))
 
     def _tell(self, operation: Operation) -> None:
         self.queue.append(operation)

@@ -123,6 +123,36 @@ class NativeStream:
     def sync(self) -> None:
         self.simulated.record().synchronize()
 
+    def create_graph_builder(self) -> "GraphBuilder":
+        return GraphBuilder(self.simulated)
+
+
+class GraphBuilder:
+    """Captures what a stream is told, to be told again."""
+
+    def __init__(self, simulated: SimulatedStream) -> None:
+        self.simulated = simulated
+        self.captured: list[Any] = []
+
+    def begin_building(self, mode: str) -> None:
+        assert mode == "thread_local"
+        assert self.simulated.capturing is None
+        self.simulated.capturing = self.captured
+
+    def end_building(self) -> "GraphBuilder":
+        self.simulated.capturing = None
+        return self
+
+    def complete(self) -> Any:
+        assert self.captured
+
+        def launch(stream: NativeStream) -> None:
+            assert stream.simulated is self.simulated
+            for work, reads, writes in self.captured:
+                self.simulated.run(work, reads, writes)
+
+        return SimpleNamespace(launch=launch)
+
 
 class NativeEvent:
     def __init__(self, simulated: Event) -> None:
@@ -138,9 +168,9 @@ class NativeEvent:
 class SimulatedCuda(Cuda):
     """The real `Cuda` on the stand-in for cuda.core; its workers are simulated too, so that a seed replays."""
 
-    def __init__(self, simulated: Simulated, capability: tuple[int, int] = (9, 0)) -> None:
+    def __init__(self, simulated: Simulated, capability: tuple[int, int] = (9, 0), *, graphs: bool = False) -> None:
         self.simulated = simulated
-        super().__init__(Core(simulated, capability))
+        super().__init__(Core(simulated, capability), graphs=graphs)
 
     def stream(self, name: str) -> Stream:
         made = super().stream(name)

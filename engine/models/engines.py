@@ -182,9 +182,10 @@ def choose(
     tell: Tell | None = None,
     open_inductor: OpenInductor | None = None,
     pieces: Mapping[str, int] | None = None,
+    graphs: bool = False,
     core: Any = None,
 ) -> Engines:
-    """The engines for these roles; `core` as for `Cuda`.
+    """The engines for these roles; `graphs` and `core` as for `Cuda`.
 
     Raises:
         UserError: an engine is asked for by name that can't run here.
@@ -198,7 +199,7 @@ def choose(
             if name not in (None, "onnxruntime"):
                 raise UserError(f"The engine {name} of the {role} needs a GPU: {gpu_missing}.")
         return Engines(pieces=pieces)
-    gpu = cuda.Cuda(core)
+    gpu = cuda.Cuda(core, graphs=graphs)
     found = {one.engine: one for one in survey(gpu, None, inductor=open_inductor is not None)}
     usable = [name for name in FASTEST if not found[name].missing]
     for role, name in asked.items():

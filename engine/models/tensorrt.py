@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mothlight.engine.cuda import Cuda
 from mothlight.engine.device import Buffer, Device, Spec, Stream, spec
 from mothlight.engine.errors import BundleError
 from mothlight.engine.models.bundle import Bundle
@@ -191,9 +192,18 @@ class TensorRtEngine:
         self._shape(context, {name: buffer.spec for name, buffer in given.items()})
         for name, buffer in (*given.items(), *made.items()):
             context.set_tensor_address(name, buffer.address)
-        if not context.execute_async_v3(stream.handle):
-            msg = f"{self.bundle.folder.name}/{self.graph}: TensorRT can't launch it: {self.compiler.logger.said}"
-            raise RuntimeError(msg)
+
+        def launch() -> None:
+            if not context.execute_async_v3(stream.handle):
+                msg = f"{self.bundle.folder.name}/{self.graph}: TensorRT can't launch it: {self.compiler.logger.said}"
+                raise RuntimeError(msg)
+
+        device = self.compiler.device
+        if isinstance(device, Cuda):
+            where = tuple((name, buffer.address, buffer.spec) for name, buffer in (*given.items(), *made.items()))
+            device.repeat((key, stream.handle, where), launch, stream)
+        else:
+            launch()
 
     def _open(self, given: Specs) -> tuple[str, Any]:
         at_hand = tuple(sorted(given.items(), key=lambda item: item[0]))
