@@ -7,6 +7,7 @@ import ctypes
 import logging
 import math
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from threading import local
 from typing import Any, NoReturn
@@ -209,29 +210,37 @@ class Cuda:
     def repeat(self, key: Hashable, work: Work, stream: Stream) -> None:
         """Tell a stream of the device what it is told again and again, on the same buffers; `key` says what.
 
-        The first time warms it up, the second captures it (by this thread alone, before anything overlaps with it in
-        this stream), all later ones launch the graph. What can't be captured is told as ever, and that is said.
+        With `graphs` the first time warms it up, the second captures it, all later ones launch the graph. What can't be
+        captured is told as ever, and that is said.
         """
-        assert isinstance(stream, CudaStream)  # noqa: S101  # only a stream of the device captures
-        known: Any = self._captured.get(key)
-        if not self.graphs or known is REFUSED or key not in self._captured:
-            self._captured.setdefault(key, None)
+        if not self.graphs or key not in self._captured:
+            if self.graphs:
+                self._captured[key] = None
             work()
             return
-        if known is None:
-            builder = stream.native.create_graph_builder()
-            try:
-                builder.begin_building(mode="thread_local")
-                work()
-                known = builder.end_building().complete()
-            except Exception as error:  # noqa: BLE001  # whatever it is, it runs without a graph
-                log.warning("%s can't be captured as a CUDA graph: %s", stream.doing or stream.name, error)
-                known = REFUSED
-                work()
-            self._captured[key] = known
-            if known is REFUSED:
-                return
-        known.launch(stream.native)
+        assert isinstance(stream, CudaStream)  # noqa: S101  # only a stream of the device captures
+        if self._captured[key] is None:
+            self._captured[key] = self._capture(work, stream)
+        graph = self._captured[key]
+        if graph is REFUSED:
+            work()
+        else:
+            graph.launch(stream.native)
+
+    def _capture(self, work: Work, stream: CudaStream) -> Any:
+        """What a stream is told as a CUDA graph; `REFUSED` where it can't be one, the stream as it was."""
+        builder = stream.native.create_graph_builder()
+        builder.begin_building(mode="thread_local")
+        try:
+            work()
+            return builder.end_building().complete()
+        except Exception as error:  # noqa: BLE001  # whatever it is, it runs without a graph
+            log.warning("%s can't be captured as a CUDA graph: %s", stream.doing or stream.name, error)
+            with suppress(Exception):  # an invalid capture complains once more when it is ended
+                if builder.is_building:
+                    builder.end_building()
+            builder.close()
+            return REFUSED
 
     def close(self) -> None:
         """See `Device`."""

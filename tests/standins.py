@@ -134,6 +134,13 @@ class GraphBuilder:
         self.simulated = simulated
         self.captured: list[Any] = []
 
+    @property
+    def is_building(self) -> bool:
+        return self.simulated.capturing is not None
+
+    def close(self) -> None:
+        assert not self.is_building
+
     def begin_building(self, mode: str) -> None:
         assert mode == "thread_local"
         assert self.simulated.capturing is None

@@ -156,6 +156,28 @@ def test_the_noise_of_a_real_gpu_is_the_noise_of_the_host() -> None:
     device.close()
 
 
+def test_what_can_not_be_captured_runs_without_a_graph(caplog: pytest.LogCaptureFixture) -> None:
+    device = SimulatedCuda(Simulated(2), graphs=True)
+    stream = device.stream("x")
+    source, target = (device.pinned(name, spec([2], np.int64)) for name in ("source", "target"))
+    device.write(np.array([3, 4]), source)
+    calls = 0
+
+    def work() -> None:
+        nonlocal calls
+        calls += 1
+        device.copy(source, target, stream)
+        if calls == 2:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    for _ in range(4):
+        device.repeat("key", work, stream)
+    stream.record().synchronize()
+    assert calls == 5  # warmed up, captured in vain, and then as ever
+    assert target.array.tolist() == [3, 4]
+    assert "can't be captured as a CUDA graph: operation not permitted" in caplog.text
+
+
 def compiler(simulated: Simulated, folder: Path) -> Compiler:
     device = SimulatedCuda(simulated)
     return Compiler(tensorrt(simulated), device, device.target(), EngineCache(folder))
