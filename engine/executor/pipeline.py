@@ -66,6 +66,10 @@ class Pipeline:
         self.keep = keep
         self.without = frozenset(without)
         self.slots = max((stage.lanes for stage in stages), default=1) + keepers + SPARE
+        self.sources = [] if device.unified else [stage for stage in stages if stage.on_host and not stage.reads]
+        """Stages of the host that begin a batch. A device can't wait for a thread, so whoever tells it does."""
+        self.ahead = max((stage.lanes for stage in self.sources), default=0)
+        """Batches by which the sources are ahead, so that all of their threads have something to do meanwhile."""
         self.owners: dict[str, Stage] = {}
         self.works: dict[str, Work] = {}
         self.buffers: list[dict[str, Buffer]] = [{} for _ in range(self.slots)]
@@ -210,8 +214,13 @@ class _Issued:
     """A batch that every stream was told of."""
 
     flight: Flight
+    number: int
     spans: dict[str, tuple[Mark, Mark]] = field(default_factory=dict)
     """Stage → the events around its work."""
+    ready: dict[str, Mark] = field(default_factory=dict)
+    """Array → the mark behind which it is made."""
+    mirrored: dict[str, Mark] = field(default_factory=dict)
+    """Array → the mark behind which it is on the other side too."""
     result: Batch | None = None
     kept: Mark | None = None
     written: Mark | None = None
@@ -232,6 +241,7 @@ class _Run:
 
     def all(self, batches: Iterable[Batch]) -> list[StageStats]:
         slots = self.pipeline.slots
+        begun: deque[_Issued] = deque()
         unkept: deque[_Issued] = deque()
         unwritten: deque[_Issued] = deque()
         for number, batch in enumerate(batches):
@@ -239,57 +249,67 @@ class _Run:
                 self._until(unkept.popleft().kept)
             if len(unwritten) == BACKLOG + slots:
                 self._count(unwritten.popleft())
-            issued = _Issued(Flight(batch, number % slots))
-            self._issue(issued, number)
-            unkept.append(issued)
-            unwritten.append(issued)
+            issued = _Issued(Flight(batch, number % slots), number)
+            for queue in (begun, unkept, unwritten):
+                queue.append(issued)
+            for stage in self.pipeline.sources:
+                self._tell(stage, issued)
+            if len(begun) > self.pipeline.ahead:
+                self._go_on(begun.popleft())
+        for issued in begun:
+            self._go_on(issued)
         for issued in unwritten:
             self._count(issued)
         return list(self.stats.values())
 
-    def _issue(self, issued: _Issued, number: int) -> None:
-        """Tell every stream what to do for a batch."""
+    def _go_on(self, issued: _Issued) -> None:
+        """Tell every stream what to do for a batch that the sources were told of."""
+        for stage in self.pipeline.stages:
+            if stage not in self.pipeline.sources:
+                self._tell(stage, issued)
+            self._mirror(stage, issued)
+        self._keep(issued)
+
+    def _tell(self, stage: Stage, issued: _Issued) -> None:
+        """Tell a stage's stream what to do for a batch."""
         pipeline, flight, slot = self.pipeline, issued.flight, issued.flight.slot
         here, there = pipeline.buffers[slot], pipeline.mirrors[slot]
-        ready: dict[str, Mark] = {}
-        mirrored: dict[str, Mark] = {}
-        for stage in pipeline.stages:
-            lanes = pipeline.lanes[stage.name]
-            stream = lanes[number % len(lanes)]
-            self._say(stream, stage.name, flight)
-            arrays = {}
-            for name in stage.reads:
-                same_side = self._maker(name).on_host == stage.on_host or name not in there
-                arrays[name] = (here if same_side else there)[name]
-                self.order.wait(stream, (ready if same_side else mirrored)[name])
-            work = pipeline.works[stage.name]
-            made = work.makes
-            start = self.order.record(stream)
-            work.enqueue(flight, arrays | {name: here[name] for name in made}, stream)
-            end = self.order.record(stream)
-            issued.spans[stage.name] = (start, end)
-            ready |= dict.fromkeys(made, end)
-            mirrored |= dict.fromkeys(made, self._mirror(stage, slot, end, flight))
-            if self.in_order:
-                self._until(end)
-        self._keep(issued, number, {n: ready[n] if self._maker(n).on_host else mirrored[n] for n in ready})
+        lanes = pipeline.lanes[stage.name]
+        stream = lanes[issued.number % len(lanes)]
+        self._say(stream, stage.name, flight)
+        arrays = {}
+        for name in stage.reads:
+            same_side = self._maker(name).on_host == stage.on_host or name not in there
+            arrays[name] = (here if same_side else there)[name]
+            self.order.wait(stream, (issued.ready if same_side else issued.mirrored)[name])
+        work = pipeline.works[stage.name]
+        start = self.order.record(stream)
+        work.enqueue(flight, arrays | {name: here[name] for name in work.makes}, stream)
+        end = self.order.record(stream)
+        issued.spans[stage.name] = (start, end)
+        issued.ready |= dict.fromkeys(work.makes, end)
+        if self.in_order:
+            self._until(end)
 
-    def _mirror(self, stage: Stage, slot: int, end: Mark, flight: Flight) -> Mark:
+    def _mirror(self, stage: Stage, issued: _Issued) -> None:
         """Copy what a stage made to the other side, where somebody there reads it."""
-        pipeline = self.pipeline
-        stream = pipeline.copies.get(stage.name)
-        if stream is None:
-            return end
-        self._say(stream, f"the copies of {stage.name}", flight)
-        self.order.wait(stream, end)
-        for name in pipeline.works[stage.name].makes:
-            pipeline.device.copy(pipeline.buffers[slot][name], pipeline.mirrors[slot][name], stream)
-        return self.order.record(stream)
+        pipeline, slot = self.pipeline, issued.flight.slot
+        made, (_, done) = pipeline.works[stage.name].makes, issued.spans[stage.name]
+        if (stream := pipeline.copies.get(stage.name)) is not None:
+            self._say(stream, f"the copies of {stage.name}", issued.flight)
+            self.order.wait(stream, done)
+            for name in made:
+                pipeline.device.copy(pipeline.buffers[slot][name], pipeline.mirrors[slot][name], stream)
+            done = self.order.record(stream)
+        issued.mirrored |= dict.fromkeys(made, done)
 
-    def _keep(self, issued: _Issued, number: int, ready: Mapping[str, Mark]) -> None:
+    def _keep(self, issued: _Issued) -> None:
         """Judge, encode and copy the batch, which frees its slot; then hand it to the sink."""
         pipeline, flight, slot = self.pipeline, issued.flight, issued.flight.slot
-        keeper = pipeline.keepers[number % len(pipeline.keepers)]
+        ready = {
+            name: mark if self._maker(name).on_host else issued.mirrored[name] for name, mark in issued.ready.items()
+        }
+        keeper = pipeline.keepers[issued.number % len(pipeline.keepers)]
         self._say(keeper, "keeping", flight)
         for mark in ready.values():
             self.order.wait(keeper, mark)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -88,6 +89,22 @@ def test_every_seed_gives_what_the_reference_gives(
 ) -> None:
     for seed in range(SEEDS):
         assert_same(simulated(config, bundles, seed), reference, seed)
+
+
+def test_images_that_are_drawn_on_the_host_are_sent_to_the_device(
+    config: AuditConfig, bundles: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The threads that draw are told ahead of the device; what sends their images waits until they are drawn."""
+    drawn = replace(bundles, generator=None)
+    wanted: list[Batch] = []
+    with pipeline(config, drawn, Engines(Host())) as whole:
+        whole.run_in_order(work(config), wanted.append)
+    for seed in range(50):
+        assert_same(simulated(config, drawn, seed), wanted, seed)
+    monkeypatch.setattr(pipeline_module, "Order", Order)
+    for place in ("send waits for generate", "gate waits for send"):
+        monkeypatch.setattr(Order, "left_out", place)
+        assert first_race(config, drawn, wanted)
 
 
 def role(stream: Stream) -> str:
