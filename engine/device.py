@@ -378,18 +378,11 @@ class Host:
     ) -> None:
         """See `Device`."""
         del count
-        run_on_host(kernel, reads, writes, scalars, stream)
+        stream.run(lambda: kernel.host(*(buffer.array for buffer in (*reads, *writes)), *scalars), reads, writes)
 
     def close(self) -> None:
         """See `Device`."""
         close_all(self.streams)
-
-
-def run_on_host(
-    kernel: Kernel, reads: Sequence[Buffer], writes: Sequence[Buffer], scalars: Iterable[np.generic], stream: Stream
-) -> None:
-    """A kernel as NumPy has it."""
-    stream.run(lambda: kernel.host(*(buffer.array for buffer in (*reads, *writes)), *scalars), reads, writes)
 
 
 def close_all(streams: Iterable[HostStream]) -> None:

@@ -16,7 +16,7 @@ from mothlight.engine.models import tensorrt
 from mothlight.engine.models.bundle import Bundle
 from mothlight.engine.models.cache import EngineCache
 from mothlight.engine.models.onnxruntime_cuda import PROVIDER, OrtCudaEngine
-from mothlight.engine.models.pieces import Calibrated, InPieces
+from mothlight.engine.models.pieces import Calibrated, InPieces, shared_inputs
 from mothlight.engine.models.runner import Engine, HostedEngine, OrtRunner, Runner
 from mothlight.engine.models.tensorrt import Compiler, Tell, TensorRtEngine
 
@@ -121,9 +121,7 @@ class Engines:
         """
         engine = self._open(bundle, graph, outputs)
         if graph in self.pieces:
-            inputs = bundle.manifest.graphs[graph].inputs
-            shared = [one.name for one in inputs if not one.shape or one.shape[0] != "batch"]
-            return InPieces(engine, shared, self.pieces[graph])
+            return InPieces(engine, shared_inputs(bundle, graph), self.pieces[graph])
         if graph in HEAVY and self.cache is not None and isinstance(self.device, cuda.Cuda):
             target = {**self.device.target(), "engine": self.name_of(bundle)}
             return Calibrated(engine, bundle, graph, self.device, target, self.cache)

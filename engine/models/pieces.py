@@ -22,6 +22,12 @@ MARGIN = 1.03
 """How much faster smaller pieces must be, since they also cost launches."""
 
 
+def shared_inputs(bundle: Bundle, graph: str) -> list[str]:
+    """The inputs of a graph that have no batch."""
+    inputs = bundle.manifest.graphs[graph].inputs
+    return [one.name for one in inputs if not one.shape or one.shape[0] != "batch"]
+
+
 class InPieces:
     """An engine whose inputs and outputs with a batch are cut into pieces."""
 
@@ -66,8 +72,7 @@ class Calibrated:
         self.engine, self.device, self.cache = engine, device, cache
         self.name = f"{bundle.manifest.name}/{graph}"
         self.about = {**target, "content": bundle.manifest.content_key, "graph": graph}
-        inputs = bundle.manifest.graphs[graph].inputs
-        self.shared = [one.name for one in inputs if not one.shape or one.shape[0] != "batch"]
+        self.shared = shared_inputs(bundle, graph)
         self._chosen: Engine | None = None
 
     @property

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from mothlight.engine.device import Buffer, Device, Spec, constant
+
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 FIXED_POINT = 1 << 22
 """Parts of one in which Pillow counts its weights of 8-bit pixels; it decides how a half is rounded."""
@@ -122,6 +124,12 @@ def resample_matrix(source: int, target: int, kind: Filter) -> NDArray[np.float3
         weights = _weights((np.arange(low, high, dtype=np.float64) - centre + 0.5) / stretch, kind)
         matrix[row, low:high] = np.rint(weights / weights.sum() * FIXED_POINT) / FIXED_POINT
     return _frozen(matrix)
+
+
+def matrices_on(device: Device, resize: Resize | None, images: Spec, owner: str) -> dict[str, Buffer]:
+    """The matrices for images (B, H, W, 3) as constants of a device; none where nothing is resized."""
+    matrices = resize.matrices(*images.shape[1:3]) if resize is not None else {}
+    return {name: constant(device, f"{name} of {owner}", array) for name, array in matrices.items()}
 
 
 @lru_cache(maxsize=64)

@@ -7,10 +7,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mothlight.engine.device import Buffer, HostNow, Staged, Stream, constant, spec
+from mothlight.engine.device import Buffer, HostNow, Staged, Stream, spec
 from mothlight.engine.errors import BundleError
 from mothlight.engine.models.bundle import Bundle
 from mothlight.engine.models.engines import Engines
+from mothlight.engine.models.resize import matrices_on
 from mothlight.engine.models.runner import LoadBackend, Runner, no_backend
 from mothlight.engine.models.tokenizer import BundleTokenizer
 
@@ -109,10 +110,9 @@ class _Decoding:
     def __init__(self, captioner: GraphCaptioner, shape: tuple[int, ...]) -> None:
         self.captioner, self.device, self.shape = captioner, captioner.engines.device, shape
         self.stream: Stream = HostNow() if self.device.unified else self.device.stream("captions")
-        device, resize = self.device, captioner.resize
-        matrices = resize.matrices(*shape[1:3]) if resize is not None else {}
+        device = self.device
         self.images = Staged(device, "images to caption", spec(shape, np.uint8), 1)
-        self.constants = {name: constant(device, f"{name} of captions", array) for name, array in matrices.items()}
+        self.constants = matrices_on(device, captioner.resize, self.images.targets[0].spec, "captions")
         seen = captioner.encode_image.outputs(
             {"images": self.images.targets[0].spec} | {name: one.spec for name, one in self.constants.items()}
         )

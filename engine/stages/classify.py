@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mothlight.engine.batch import Batch, Flight, Stage, Work, not_finite
-from mothlight.engine.device import Buffer, Device, Spec, Staged, Stream, constant, spec
+from mothlight.engine.device import Buffer, Device, Spec, Staged, Stream, spec
 from mothlight.engine.errors import BundleError, UserError
 from mothlight.engine.models.bundle import Bundle
 from mothlight.engine.models.engines import Engines
+from mothlight.engine.models.resize import matrices_on
 from mothlight.engine.models.runner import Bound, Chain, Program, Single, infer_once
 from mothlight.engine.models.tokenizer import BundleTokenizer
 from mothlight.engine.records import article
@@ -43,8 +44,7 @@ class Classifier:
 
     def bind(self, device: Device, slots: int, images: Spec) -> "BoundClassifier":
         """Make it ready for batches of images."""
-        matrices = self.resize.matrices(*images.shape[1:3]) if self.resize is not None else {}
-        constants = {name: constant(device, f"{name} of {self.name}", array) for name, array in matrices.items()}
+        constants = matrices_on(device, self.resize, images, self.name)
         index = spec(images.shape[:1], np.int64)
         given = {"images": images, "index": index} | {name: buffer.spec for name, buffer in constants.items()}
         staged = Staged(device, f"the index for {self.name}", index, slots)

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from mothlight.engine.batch import Batch, Flight, Work, not_finite
-from mothlight.engine.device import Buffer, Device, Spec, Stream, constant
+from mothlight.engine.device import Buffer, Device, Spec, Stream
 from mothlight.engine.models.bundle import Bundle
 from mothlight.engine.models.engines import Engines
+from mothlight.engine.models.resize import matrices_on
 from mothlight.engine.models.runner import Bound, Single
 
 
@@ -18,8 +19,7 @@ class ImageEmbedder:
 
     def bind(self, device: Device, slots: int, images: Spec, called: str) -> Work:
         """Make it ready for batches of images; its vectors are called so."""
-        matrices = self.resize.matrices(*images.shape[1:3]) if self.resize is not None else {}
-        constants = {name: constant(device, f"{name} of {called}", array) for name, array in matrices.items()}
+        constants = matrices_on(device, self.resize, images, called)
         given = {"images": images} | {name: buffer.spec for name, buffer in constants.items()}
         return _Embed(self.program.bind(device, slots, given), constants, called)
 
