@@ -100,7 +100,7 @@ def to_onnx(graph: Graph) -> ir.Model:
     concatenate_one_type(program.model.graph)
     if not graph.optimize:
         without_rewriting(program.model)
-    state_shapes(program.model)
+    constant_shapes(program.model)
     return program.model
 
 
@@ -183,11 +183,11 @@ def without_rewriting(model: ir.Model) -> None:
     optimizer.remove_unused_nodes(model)
 
 
-def state_shapes(model: ir.Model) -> None:
+def constant_shapes(model: ir.Model) -> None:
     """Give every Reshape whose result has at most one dimension unknown a constant for its shape.
 
-    torch computes such shapes in the graph, which keeps an engine from capturing it, and TensorRT for RTX gets some of
-    them wrong. No tensor of ours is empty, so `allowzero` goes too.
+    torch computes such shapes in the graph, and shape operators keep ONNX Runtime from capturing it. No tensor of ours
+    is empty, so `allowzero` goes too.
     """
     for node in list(model.graph.all_nodes()):
         if node.op_type != "Reshape":
