@@ -3,7 +3,7 @@
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def to_onnx(graph: Graph) -> ir.Model:
                 input_names=list(inputs),
                 opset_version=OPSET,
                 dynamo=True,
-                dynamic_shapes=_dynamic_shapes(graph, inputs),
+                dynamic_shapes=dynamic_shapes(graph, inputs),
                 optimize=graph.optimize,
                 verbose=False,
             )
@@ -110,17 +110,14 @@ def save(model: ir.Model, path: Path) -> None:
     ir.save(model, path, external_data=f"{path.name}.data" if size >= EXTERNAL else None)
 
 
-def _dynamic_shapes(graph: Graph, inputs: Mapping[str, Tensor]) -> tuple[Any, ...]:
-    """The symbolic dimensions in the shape of the module's own arguments."""
+def dynamic_shapes(graph: Graph, inputs: Iterable[str], only: Collection[str] | None = None) -> tuple[Any, ...]:
+    """The symbolic dimensions in the shape of the module's own arguments; all, or only those of some names."""
     names = {"batch", *(name for axes in graph.dynamic.values() for name in axes.values())}
-    dims = {name: torch.export.Dim(name, min=1) for name in sorted(names)}
-    shapes = [
-        {
-            **({} if name in graph.shared else {0: dims["batch"]}),
-            **{axis: dims[dim] for axis, dim in graph.dynamic.get(name, {}).items()},
-        }
-        for name in inputs
-    ]
+    dims = {name: torch.export.Dim(name, min=1) for name in sorted(names) if only is None or name in only}
+    shapes = []
+    for name in inputs:
+        axes = {**({} if name in graph.shared else {0: "batch"}), **graph.dynamic.get(name, {})}
+        shapes.append({axis: dims[dim] for axis, dim in axes.items() if dim in dims})
     kinds = [parameter.kind for parameter in inspect.signature(graph.module.forward).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         fixed = kinds.index(inspect.Parameter.VAR_POSITIONAL)

@@ -6,7 +6,7 @@ manifest says; it is kept in the same cache as other engines. This is the only e
 
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +22,9 @@ from mothlight.engine.device import Buffer, Device, Spec, Stream
 from mothlight.engine.errors import BundleError, UserError
 from mothlight.engine.models.bundle import Bundle, load_bundle
 from mothlight.engine.models.cache import EngineCache, key_of
+from mothlight.engine.models.tensorrt import GROWING
 from mothlight.exporters.export import prepare
-from mothlight.exporters.graphs import Graph
+from mothlight.exporters.graphs import Graph, dynamic_shapes
 from mothlight.exporters.options import options_of
 from mothlight.exporters.precision import typed
 
@@ -59,15 +60,16 @@ def prepared_graphs(folder: Path) -> Mapping[str, Graph]:
 
 
 class InductorEngine:
-    """A graph as an AOTInductor package, for the shapes that it is first asked for."""
+    """A graph as an AOTInductor package: one for each set of shapes, but for what grows token by token."""
 
     def __init__(self, bundle: Bundle, graph: str, device: Device, cache: EngineCache) -> None:
         self.bundle, self.graph, self.device, self.cache = bundle, graph, device, cache
         spec = bundle.manifest.graphs[graph]
         self.inputs = [tensor.name for tensor in spec.inputs]
         self.names = [tensor.name for tensor in spec.outputs]
+        self.growing = {(one.name, axis) for one in spec.inputs for axis, dim in enumerate(one.shape) if dim == GROWING}
         self.where = "cuda" if isinstance(device, Cuda) else "cpu"
-        self._packages: dict[tuple[tuple[str, Spec], ...], Any] = {}
+        self._packages: dict[Hashable, Any] = {}
 
     def outputs(self, given: Mapping[str, Spec]) -> Mapping[str, Spec]:
         """See `Engine`; compiles the graph for these shapes, unless the cache has it, and runs it once."""
@@ -99,17 +101,21 @@ class InductorEngine:
         return dict(zip(self.names, values if isinstance(values, list | tuple) else [values], strict=True))
 
     def _package(self, given: Mapping[str, Spec]) -> Any:
-        key = tuple(sorted(given.items(), key=lambda item: item[0]))
+        key = tuple((name, *self._fixed(name, given[name]), str(given[name].dtype)) for name in self.inputs)
         if key not in self._packages:
             self._packages[key] = self._load(given)
         return self._packages[key]
+
+    def _fixed(self, name: str, spec: Spec) -> list[int]:
+        """A shape, with 0 for what grows."""
+        return [0 if (name, axis) in self.growing else size for axis, size in enumerate(spec.shape)]
 
     def _load(self, given: Mapping[str, Spec]) -> Any:
         manifest = self.bundle.manifest
         target = (
             self.device.target() if isinstance(self.device, Cuda) else {"device": "cpu", "capability": "", "driver": ""}
         )
-        shapes = {name: list(one.shape) for name, one in given.items()}
+        shapes = {name: self._fixed(name, one) for name, one in given.items()}
         builder = f"inductor {torch.__version__}"
         about = {"bundle": manifest.name, "graph": self.graph, "builder": builder, "device": target["device"]}
         key = key_of({**target, **about, "content": manifest.content_key, "shapes": shapes})
@@ -136,11 +142,14 @@ class InductorEngine:
             example.append(one.to(self.where))
         with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
             try:
-                program = torch.export.export(module, tuple(example), strict=False)
+                shapes = dynamic_shapes(graph, self.inputs, {GROWING}) if self.growing else None
+                program = torch.export.export(module, tuple(example), dynamic_shapes=shapes, strict=False)
                 path = torch._inductor.aoti_compile_and_package(program, package_path=str(Path(folder) / "graph.pt2"))
             except Exception as error:  # torch wraps what went wrong in many types
                 reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
                 raise BundleError(f"torch can't compile {name}: {reason}") from error
+            finally:
+                module.to("cpu")  # in float32 it is the library's own, which is kept for the other graphs
             log.info("compiled %s with torch in %.1f s", name, perf_counter() - start)
             return Path(path).read_bytes()
 

@@ -31,3 +31,20 @@ def test_a_classifier_gives_what_its_graph_gives(tmp_path: Path) -> None:
     wanted = OrtRunner(bundle.graph_path("classify")).infer(**inputs)
     np.testing.assert_allclose(made["scores"], wanted["scores"], atol=1e-5)
     assert len(EngineCache(tmp_path / "cache").entries()) == 1
+
+
+def test_a_captioner_is_compiled_once_for_all_lengths(tmp_path: Path) -> None:
+    bundle = export("captioner", str(tiny.vit_gpt_2(tmp_path / "source")), tmp_path / "out", Options())
+    cache = EngineCache(tmp_path / "cache")
+    engine = InductorEngine(bundle, "next_token", Host(), cache)
+    rng = np.random.default_rng(0)
+    for length in (3, 4, 7):
+        inputs: dict[str, NDArray[Any]] = {"ids": rng.integers(0, 9, (2, 1))}
+        for one in bundle.manifest.graphs["next_token"].inputs[1:]:
+            shape = [dim if isinstance(dim, int) else {"batch": 2, "length": length}[dim] for dim in one.shape]
+            inputs[one.name] = rng.normal(size=shape).astype(np.float32)
+        wanted = OrtRunner(bundle.graph_path("next_token")).infer(**inputs)
+        made = infer_once(Single(engine), inputs)
+        for name, array in wanted.items():
+            np.testing.assert_allclose(made[name], array, atol=1e-4)
+    assert len(cache.entries()) == 1
