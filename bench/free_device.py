@@ -8,7 +8,8 @@ from time import perf_counter, sleep
 import numpy as np
 from numpy.typing import NDArray
 
-from mothlight.engine.device import Buffer, HostNow, HostStream, Kernel, Spec, Stream, close_all, of_array, spec
+from mothlight.engine.device import Buffer, Kernel, Spec, Stream, of_array, spec
+from mothlight.engine.host import HostNow, HostStream, close_all
 from mothlight.engine.models.bundle import Bundle, TensorSpec, load_bundle
 from mothlight.engine.models.engines import Engines
 from mothlight.engine.models.runner import Engine, Runner

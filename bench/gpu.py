@@ -26,9 +26,10 @@ from mothlight.engine.batch import Batch, batches
 from mothlight.engine.cli_export import inductor
 from mothlight.engine.config import AuditConfig, EngineName
 from mothlight.engine.cuda import Cuda
-from mothlight.engine.device import Buffer, HostNow, Spec, Stream, of_array
+from mothlight.engine.device import Buffer, Spec, Stream, of_array
 from mothlight.engine.executor.pipeline import Pipeline
 from mothlight.engine.executor.writer import Writer
+from mothlight.engine.host import HostNow
 from mothlight.engine.models import tensorrt
 from mothlight.engine.models.cache import EngineCache
 from mothlight.engine.models.engines import Engines, survey

@@ -15,8 +15,9 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from mothlight.engine.device import Buffer, Event, HostStream, Kernel, Spec, Stream, Work, close_all
+from mothlight.engine.device import Buffer, Event, Kernel, Spec, Stream, Work
 from mothlight.engine.errors import UserError
+from mothlight.engine.host import HostStream, close_all
 from mothlight.engine.install import how_to_install
 
 log = logging.getLogger("mothlight.engine")

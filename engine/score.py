@@ -15,13 +15,13 @@ from typing import Any
 
 from mothlight.engine.batch import Batch, Stage, batches
 from mothlight.engine.config import RENDERER, AuditConfig
-from mothlight.engine.device import available_threads
 from mothlight.engine.errors import ConfigError
 from mothlight.engine.executor.pipeline import Pipeline
-from mothlight.engine.models.engines import Engines, choose
+from mothlight.engine.host import available_threads
+from mothlight.engine.models.engines import Engines
 from mothlight.engine.opening import Models
 from mothlight.engine.records import Chunk, Prompt
-from mothlight.engine.session import generate_stage
+from mothlight.engine.session import engines_for, generate_stage
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, gate_stage
 from mothlight.engine.stages.generate import DrawStage
 from mothlight.engine.stats import Pairs
@@ -93,8 +93,7 @@ def score(store: Store, config: AuditConfig, models: Models, truth: Truth, pairs
     classifiers = [bundle.manifest.name for bundle in models.classifiers]
     seed = config.seed + SEED_SHIFT
     threads = config.threads or available_threads()
-    engines = choose(config.engine, [bundle.manifest.role for bundle in models.all], open_inductor=models.open_inductor)
-    engines.require_precision(models.all)
+    engines = engines_for(config, models)
     fresh = _Measurer(config, models, generate_stage(config, models, seed, threads, engines), pairs, engines)
     drawn = None
     if config.generator != RENDERER:

@@ -18,12 +18,13 @@ import numpy as np
 from mothlight.engine.audit.loop import run_audit
 from mothlight.engine.batch import Batch, Stage, batches
 from mothlight.engine.config import AuditConfig, ServedModel
-from mothlight.engine.device import available_threads
 from mothlight.engine.errors import BundleError
 from mothlight.engine.executor.pipeline import Pipeline, StageStats
 from mothlight.engine.executor.source import all_batches, missing_chunks
 from mothlight.engine.executor.writer import Writer
+from mothlight.engine.host import available_threads
 from mothlight.engine.models.engines import Engines, choose
+from mothlight.engine.models.tensorrt import Tell
 from mothlight.engine.opening import Models
 from mothlight.engine.records import Chunk, Plan
 from mothlight.engine.stages.caption import Caption, Captioner, build_captioner
@@ -78,16 +79,7 @@ class Session:
         self.store = store
         self.progress = progress
         self.threads = config.threads or available_threads()
-        roles = [bundle.manifest.role for bundle in models.all]
-        self.engines = choose(
-            config.engine,
-            roles,
-            tell=progress.compiling,
-            open_inductor=models.open_inductor,
-            pieces=config.batches,
-            graphs=config.cuda_graphs,
-        )
-        self.engines.require_precision(models.all)
+        self.engines = engines_for(config, models, progress.compiling)
         self.generate = generate_stage(config, models, config.seed, self.threads, self.engines)
         self.pipeline = Pipeline(
             self.engines.device,
@@ -253,6 +245,24 @@ def _dropped_if_stopped(pool: ThreadPoolExecutor) -> Iterator[None]:
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
+
+
+def engines_for(config: AuditConfig, models: Models, tell: Tell | None = None) -> Engines:
+    """What runs an audit's models here; `tell` hears of what is compiled.
+
+    Raises:
+        UserError: an engine that the settings name can't run here, or a bundle is of a precision that it can't.
+    """
+    engines = choose(
+        config.engine,
+        [bundle.manifest.role for bundle in models.all],
+        tell=tell,
+        open_inductor=models.open_inductor,
+        pieces=config.batches,
+        graphs=config.cuda_graphs,
+    )
+    engines.require_precision(models.all)
+    return engines
 
 
 def generate_stage(config: AuditConfig, models: Models, seed: int, threads: int, engines: Engines) -> GenerateStage:

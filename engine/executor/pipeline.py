@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mothlight.engine.batch import Batch, Flight, Keep, Stage, Work
-from mothlight.engine.device import Buffer, Device, Event, Host, Spec, Stream
+from mothlight.engine.device import Buffer, Device, Event, Spec, Stream
+from mothlight.engine.host import Host
 from mothlight.engine.records import Chunk, Prompt
 
 SPARE = 1

@@ -9,8 +9,9 @@ from typing import Any, Literal, Protocol
 
 from mothlight.engine import cuda
 from mothlight.engine.config import EngineName, EngineTable
-from mothlight.engine.device import Device, Host
+from mothlight.engine.device import Device
 from mothlight.engine.errors import UserError
+from mothlight.engine.host import Host
 from mothlight.engine.install import how_to_install
 from mothlight.engine.models import tensorrt
 from mothlight.engine.models.bundle import Bundle

@@ -107,11 +107,15 @@ class Calibrated:
         if len(pieces) == 1:
             return pieces[0]
         stream = self.device.stream(f"calibrating {self.name}")
-        buffers = {name: self.device.buffer(f"calibrating {name}", one) for name, one in given.items()}
+        made_of = InPieces(self.engine, self.shared, rows).outputs(given)  # the same for all pieces
+        buffers, made = (
+            {name: self.device.buffer(f"calibrating {name}", one) for name, one in some.items()}
+            for some in (given, made_of)
+        )
         best, least = rows, float("inf")
         for piece in pieces:
             engine = InPieces(self.engine, self.shared, piece)
-            made = {name: self.device.buffer(f"calibrating {name}", one) for name, one in engine.outputs(given).items()}
+            engine.outputs(given)  # compiles it
             engine.enqueue(buffers, made, stream)
             times = []
             for _ in range(ROUNDS):

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mothlight.engine.device import Buffer, Device, Host, HostNow, Spec, Staged, Stream, of_array, spec_of
+from mothlight.engine.device import Buffer, Device, Spec, Staged, Stream, of_array, spec_of
 from mothlight.engine.errors import BundleError, UserError
+from mothlight.engine.host import Host, HostNow
 from mothlight.engine.install import how_to_install
 from mothlight.engine.models.bundle import Bundle, GraphSpec
 

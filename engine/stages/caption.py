@@ -7,8 +7,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mothlight.engine.device import Buffer, HostNow, Staged, Stream, spec
+from mothlight.engine.device import Buffer, Staged, Stream, spec
 from mothlight.engine.errors import BundleError
+from mothlight.engine.host import HostNow
 from mothlight.engine.models.bundle import Bundle
 from mothlight.engine.models.engines import Engines
 from mothlight.engine.models.resize import matrices_on

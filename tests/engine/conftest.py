@@ -6,8 +6,8 @@ import pytest
 
 from mothlight.engine.batch import Batch, Stage
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
-from mothlight.engine.device import Host
 from mothlight.engine.executor.pipeline import Pipeline
+from mothlight.engine.host import Host
 from mothlight.engine.opening import Models, load_models
 
 SMALL = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mothlight.engine.device import Host
+from mothlight.engine.host import Host
 from mothlight.engine.models.cache import EngineCache
 from mothlight.engine.models.runner import OrtRunner, Single, infer_once
 from mothlight.engine.records import Prompt

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from mothlight.engine.batch import Batch, Flight, Stage, Work, batches
-from mothlight.engine.device import Buffer, Device, Host, Spec, Stream, spec
+from mothlight.engine.device import Buffer, Device, Spec, Stream, spec
 from mothlight.engine.executor.pipeline import BACKLOG, SPARE, Pipeline, StageStats
+from mothlight.engine.host import Host
 from mothlight.engine.records import Chunk, Prompt
 
 Run = Callable[[Pipeline, Iterator[Batch], Callable[[Batch], None]], list[StageStats]]

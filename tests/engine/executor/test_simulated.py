@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from mothlight.engine.batch import Batch, Flight, Stage, Work, batches
 from mothlight.engine.config import AuditConfig, EngineName, built_in_config, load_config
-from mothlight.engine.device import Buffer, Device, Host, Kernel, Spec, Staged, Stream, spec
+from mothlight.engine.device import Buffer, Device, Kernel, Spec, Staged, Stream, spec
 from mothlight.engine.executor import pipeline as pipeline_module
 from mothlight.engine.executor.pipeline import Mark, Pipeline
+from mothlight.engine.host import Host
 from mothlight.engine.models.cache import EngineCache
 from mothlight.engine.models.engines import Engines
 from mothlight.engine.models.tensorrt import Compiler

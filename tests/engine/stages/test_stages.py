@@ -12,9 +12,9 @@ from PIL import Image
 
 from mothlight.engine.batch import Stage, batches
 from mothlight.engine.config import bundle_path
-from mothlight.engine.device import Host
 from mothlight.engine.errors import UserError
 from mothlight.engine.executor.pipeline import Pipeline, images_of
+from mothlight.engine.host import Host
 from mothlight.engine.models.bundle import Bundle, load_bundle
 from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.stages.caption import GraphCaptioner
