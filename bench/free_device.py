@@ -48,6 +48,9 @@ class FreeDevice:
         """Memory of the host, filled."""
         return of_array(name, np.ascontiguousarray(self.fill(name, spec)))
 
+    def free(self, buffer: Buffer) -> None:
+        """See `Device`; Python does it."""
+
     def write(self, array: NDArray[np.generic], target: Buffer) -> None:
         """What the host tells the device costs the host something, so it is done."""
         np.copyto(target.array, array)

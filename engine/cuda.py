@@ -178,6 +178,11 @@ class Cuda:
         self._owned.append(native)
         return native
 
+    def free(self, buffer: Buffer) -> None:
+        """See `Device`."""
+        self._owned.remove(buffer.memory)
+        buffer.memory.close()
+
     def write(self, array: NDArray[Any], target: Buffer) -> None:
         """See `Device`."""
         np.copyto(target.array, array)

@@ -167,6 +167,10 @@ class Device(Protocol):
         """Memory of the host that the device copies from and to by itself."""
         ...
 
+    def free(self, buffer: Buffer) -> None:
+        """Give memory back that nothing touches any more."""
+        ...
+
     def write(self, array: NDArray[Any], target: Buffer) -> None:
         """Put an array, spread over the rows, into a buffer of the host: at once, in this thread."""
         ...

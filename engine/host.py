@@ -177,6 +177,9 @@ class Host:
 
     pinned = buffer
 
+    def free(self, buffer: Buffer) -> None:
+        """See `Device`; Python does it."""
+
     def write(self, array: NDArray[Any], target: Buffer) -> None:
         """See `Device`."""
         np.copyto(target.array, array)

@@ -179,6 +179,16 @@ class Simulated:
         assert address + spec.nbytes <= start + len(memory), f"{name} reaches beyond its memory"
         return Buffer(name, spec, address, memory, None)
 
+    def free(self, buffer: Buffer) -> None:
+        """Poison it; whoever comes back to its address finds nothing there."""
+        memory = id(buffer.memory)
+        waiting = self.unread.get(memory, [])
+        assert not waiting, f"{buffer.name} is freed before {waiting[0].doing or waiting[0].stream.name} has read it"
+        assert self.told.get(memory, 0) == self.written.get(memory, 0), f"{buffer.name} is freed before it is written"
+        self.bytes.pop(buffer.address)[...] = POISON
+        if buffer.host is None:
+            self.memory_left += buffer.spec.nbytes
+
     def write(self, array: NDArray[Any], target: Buffer) -> None:
         memory = id(target.memory)
         if self.unread.get(memory) or self.told.get(memory, 0) != self.written.get(memory, 0):

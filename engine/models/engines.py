@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Literal, Protocol
@@ -120,13 +121,13 @@ class Engines:
         Raises:
             BundleError: the bundle has no such graph, or the engine refuses it.
         """
-        engine = self._open(bundle, graph, outputs)
+        open_engine = partial(self._open, bundle, graph, outputs)
         if graph in self.pieces:
-            return InPieces(engine, shared_inputs(bundle, graph), self.pieces[graph])
+            return InPieces(open_engine(), shared_inputs(bundle, graph), self.pieces[graph])
         if graph in HEAVY and self.cache is not None and isinstance(self.device, cuda.Cuda):
             target = {**self.device.target(), "engine": self.name_of(bundle)}
-            return Calibrated(engine, bundle, graph, self.device, target, self.cache)
-        return engine
+            return Calibrated(open_engine, bundle, graph, self.device, target, self.cache)
+        return open_engine()
 
     def _open(self, bundle: Bundle, graph: str, outputs: Sequence[str] | None) -> Engine:
         path = bundle.graph_path(graph)

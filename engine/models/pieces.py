@@ -6,10 +6,10 @@ calibration that is remembered beside the engines.
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from mothlight.engine.device import Device, Stream
+from mothlight.engine.device import Buffer, Device, Stream
 from mothlight.engine.models.bundle import Bundle
 from mothlight.engine.models.cache import EngineCache, key_of
 from mothlight.engine.models.runner import Buffers, Engine, Specs
@@ -66,14 +66,23 @@ class Calibrated:
     """An engine that finds out, when its batch is known, in which pieces it is fastest."""
 
     def __init__(
-        self, engine: Engine, bundle: Bundle, graph: str, device: Device, target: Mapping[str, str], cache: EngineCache
+        self,
+        open_engine: Callable[[], Engine],
+        bundle: Bundle,
+        graph: str,
+        device: Device,
+        target: Mapping[str, str],
+        cache: EngineCache,
     ) -> None:
-        """`target` says what the answer depends on besides the graph: device, driver, engine."""
-        self.engine, self.device, self.cache = engine, device, cache
+        """`target` says what the answer depends on besides the graph: device, driver, engine.
+
+        Each size that is tried is an engine opened for itself, so that only the best one's stays in memory.
+        """
+        self.open_engine, self.device, self.cache = open_engine, device, cache
+        self.engine = open_engine()
         self.name = f"{bundle.manifest.name}/{graph}"
         self.about = {**target, "content": bundle.manifest.content_key, "graph": graph}
         self.shared = shared_inputs(bundle, graph)
-        self._chosen: Engine | None = None
 
     @property
     def inputs(self) -> Sequence[str]:
@@ -84,12 +93,13 @@ class Calibrated:
         """See `Engine`; calibrates, unless that was done before."""
         rows = next(one.shape[0] for name, one in given.items() if name not in self.shared)
         piece = self._remembered(rows) or self._calibrate(given, rows)
-        self._chosen = self.engine if piece == rows else InPieces(self.engine, self.shared, piece)
-        return self._chosen.outputs(given)
+        if piece != rows:
+            self.engine = InPieces(self.open_engine(), self.shared, piece)
+        return self.engine.outputs(given)
 
     def enqueue(self, given: Buffers, made: Buffers, stream: Stream) -> None:
         """See `Engine`."""
-        (self._chosen or self.engine).enqueue(given, made, stream)
+        self.engine.enqueue(given, made, stream)
 
     def _note(self, rows: int) -> str:
         return f"{key_of({**self.about, 'rows': rows})}.batch"
@@ -107,25 +117,34 @@ class Calibrated:
         if len(pieces) == 1:
             return pieces[0]
         stream = self.device.stream(f"calibrating {self.name}")
-        made_of = InPieces(self.engine, self.shared, rows).outputs(given)  # the same for all pieces
-        buffers, made = (
-            {name: self.device.buffer(f"calibrating {name}", one) for name, one in some.items()}
-            for some in (given, made_of)
-        )
+        buffers: dict[str, Buffer] = {}
+        made: dict[str, Buffer] = {}
         best, least = rows, float("inf")
         for piece in pieces:
-            engine = InPieces(self.engine, self.shared, piece)
-            engine.outputs(given)  # compiles it
-            engine.enqueue(buffers, made, stream)
-            times = []
-            for _ in range(ROUNDS):
-                start = stream.record()
-                engine.enqueue(buffers, made, stream)
-                end = stream.record()
-                end.synchronize()
-                times.append(end.seconds_since(start))
-            if median(times) * MARGIN < least or piece == rows:
-                best, least = piece, median(times)
-            log.info("%s: %d images in pieces of %d take %.1f ms", self.name, rows, piece, 1000 * median(times))
+            engine = InPieces(self.open_engine(), self.shared, piece)
+            makes = engine.outputs(given)
+            if not made:  # the same for all sizes
+                buffers, made = (
+                    {name: self.device.buffer(f"calibrating {name}", one) for name, one in some.items()}
+                    for some in (given, makes)
+                )
+            seconds = self._timed(engine, buffers, made, stream)
+            if seconds * MARGIN < least or piece == rows:
+                best, least = piece, seconds
+            log.info("%s: %d images in pieces of %d take %.1f ms", self.name, rows, piece, 1000 * seconds)
+        for buffer in (*buffers.values(), *made.values()):
+            self.device.free(buffer)
         self.cache.keep_side(self._note(rows), json.dumps(best).encode())
         return best
+
+    def _timed(self, engine: Engine, given: Buffers, made: Buffers, stream: Stream) -> float:
+        """Seconds for a batch, the median of several; the first is not counted."""
+        engine.enqueue(given, made, stream)
+        times = []
+        for _ in range(ROUNDS):
+            start = stream.record()
+            engine.enqueue(given, made, stream)
+            end = stream.record()
+            end.synchronize()
+            times.append(end.seconds_since(start))
+        return median(times)

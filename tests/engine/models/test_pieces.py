@@ -70,23 +70,29 @@ def test_the_best_size_is_found_and_remembered(
 ) -> None:
     cache, given = EngineCache(tmp_path), {"latent": spec([32, 3], np.float32)}
 
-    def calibrated(target: str) -> tuple[Calibrated, Slow]:
-        device = Simulated(1)
-        slow = Slow(device, operations)
-        return Calibrated(slow, generator, "decode", device, {"device": target}, cache), slow
+    def calibrated(target: str) -> tuple[Calibrated, Simulated, list[Slow]]:
+        device, opened = Simulated(1), list[Slow]()
 
-    first, slow = calibrated("one")
+        def open_engine() -> Slow:
+            opened.append(Slow(device, operations))
+            return opened[-1]
+
+        return Calibrated(open_engine, generator, "decode", device, {"device": target}, cache), device, opened
+
+    first, device, opened = calibrated("one")
+    left = device.memory_left
     assert first.outputs(given)["images"].shape == (32, 3)
-    assert slow.calls > 0
-    again, slow = calibrated("one")
+    assert sum(one.calls for one in opened) > 0
+    assert device.memory_left == left
+    again, device, opened = calibrated("one")
     again.outputs(given)
-    assert slow.calls == 0
-    stream = slow.device.stream("x")
-    source, target = (slow.device.buffer(name, given["latent"]) for name in ("source", "target"))
-    again.enqueue({"latent": source}, {"images": target}, stream)
-    assert slow.calls == 32 // best
-    _, other = calibrated("another")
-    assert other.calls == 0
+    assert sum(one.calls for one in opened) == 0
+    source, target = (device.buffer(name, given["latent"]) for name in ("source", "target"))
+    again.enqueue({"latent": source}, {"images": target}, device.stream("x"))
+    assert sum(one.calls for one in opened) == 32 // best
+    other, _, opened = calibrated("another")
+    other.outputs(given)
+    assert sum(one.calls for one in opened) > 0
 
 
 def test_a_piece_that_does_not_divide_the_batch_is_refused() -> None:
