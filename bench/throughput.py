@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from mothlight.engine.audit.waves import discovery, save
+from mothlight.engine.audit.waves import first_look, save
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
 from mothlight.engine.opening import load_models, open_database
 from mothlight.engine.session import Progress, Session
@@ -38,7 +38,7 @@ def mothlight(images: int, labels: int, threads: int, *, in_order: bool) -> dict
         if in_order:
             session.pipeline.run = session.pipeline.run_in_order  # type: ignore[method-assign]  # that is what S1 is
         session.seconds_left(images * labels)
-        plans = discovery(config)
+        plans = first_look(config)
         save(store, plans, config.max_images)
         start, cpu = time.perf_counter(), time.process_time()
         session.make(plans)

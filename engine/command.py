@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from mothlight.engine.ask import Format, show, show_queries, show_views
-from mothlight.engine.audit.loop import OUT_OF_BUDGET
+from mothlight.engine.audit.books import SPENT
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
 from mothlight.engine.console import print_result, shown_progress
 from mothlight.engine.errors import DiskFullError, UserError
@@ -112,15 +112,10 @@ def _line(console: Console, text: str) -> None:
 
 def _what_next(store: Store, config: AuditConfig) -> str:
     """Whether a larger budget would go on, or everything was decided."""
-    ((waiting,),) = store.rows(
-        "select count(*) from latest_decision where status <> 'confirmed' and reason = $reason", reason=OUT_OF_BUDGET
-    )
-    ((untested,),) = store.rows(
-        "select count(*) from hypothesis where hypothesis_id not in (select hypothesis_id from evidence)"
-    )
-    if waiting or untested:
+    ((why,),) = store.rows("select ended from audit")
+    if why == SPENT:
         return f"Go on: the same command with --max-images {2 * config.max_images}."
-    return "The budget was no limit: what was found in the discovery is decided; another --seed makes other images."
+    return "The budget was no limit: nothing is left to ask of these images; another --seed makes others."
 
 
 def database_of(audit: Path) -> Path:

@@ -177,7 +177,6 @@ def _introduce(store: Store, config: AuditConfig, models: Models, folder: Path) 
                     "generator": generator,
                     "settings": config.canonical(),
                     "folder": str(folder.resolve()),
-                    "tests": config.tests,
                     "gate_lower": thresholds.lower,
                     "gate_upper": thresholds.upper,
                 }

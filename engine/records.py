@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 
 def identify(kind: str, *parts: object) -> str:
@@ -81,19 +82,27 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Failures of one classifier on one label with one prediction; `place` 0 is all of them, from 1 on parts."""
+    """Failures of one classifier on a label's plain prompt; `place` 0 is all with that prediction, from 1 on parts."""
 
+    round: int
+    """The round that looked at them."""
     classifier: str
     label: str
     predicted: str
+    """Empty: any error."""
     place: int
     members: tuple[str, ...]
     """Image ids."""
 
     @property
     def cluster_id(self) -> str:
-        """Hash of whose, what and which part."""
-        return identify("cluster", self.classifier, self.label, self.predicted, self.place)
+        """Hash of when, whose, what and which part."""
+        return identify("cluster", self.round, self.classifier, self.label, self.predicted, self.place)
+
+
+Origin = Literal["failures", "longer", "shorter", "joined", "own", "control"]
+"""Where a description comes from: captions of failures; a description with a sentence more, or less; two confirmed
+ones together; a person; or nowhere, for comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +115,15 @@ class Hypothesis:
     place: int
     """Rank among its label's at birth, from 0."""
     score: float
-    cluster_id: str
+    origin: Origin
+    round: int
+    """The batch of tests that it belongs to, from 1."""
+    weight: float
+    """Share of the level that each of its tests has."""
+    born_wave: int
+    """Its proof starts in the wave after."""
+    cluster_id: str | None = None
     parent_id: str | None = None
-    born_wave: int = 0
 
     @property
     def hypothesis_id(self) -> str:

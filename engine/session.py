@@ -34,27 +34,8 @@ from mothlight.engine.stages.encode import EncodeStage, from_jpeg
 from mothlight.engine.stages.generate import DiffusionStage, DrawStage, GenerateStage
 from mothlight.sql import Store
 
-TO_CAPTION = """
-    select chunk.chunk_id, count(*)
-    from image
-    join chunk using (chunk_id)
-    join gate_score using (image_id)
-    cross join audit
-    where chunk.wave = 0 and gate_score.score >= audit.gate_upper
-        and image.chunk_id not in (
-            select chunk_id
-            from image
-            where image_id in (from caption select image_id union all from caption_failure select image_id)
-        )
-    group by chunk.chunk_id, chunk.prompt_id, chunk.first_index
-    order by chunk.prompt_id, chunk.first_index
-"""
-PASSED = """
-    select image_id, jpeg
-    from image join gate_score using (image_id) cross join audit
-    where chunk_id = $chunk and gate_score.score >= audit.gate_upper
-    order by index
-"""
+CAPTIONED = 4
+"""Of so many images about one gets a caption: what fails, and as many that pass."""
 
 
 class Progress:
@@ -129,10 +110,9 @@ class Session:
         return self._timed()[0]
 
     def seconds_left(self, images: int) -> float:
-        """How long so many images will take, and the captions that the discovery still needs, at most."""
+        """How long so many images will take, and the captions of some of them."""
         each, batch = self._timed()
-        ((captioned,),) = self.store.rows("select count(*) from caption")
-        to_caption = max(len(self.config.labels) * self.config.discovery_images - int(captioned), 0)
+        to_caption = images // CAPTIONED
         if not to_caption or isinstance(self.config.captioner, ServedModel):
             return images * each  # a server is not asked for an estimate
         captioner = self._captioner()
@@ -172,8 +152,9 @@ class Session:
 
     def caption(self) -> None:
         """See `audit.loop.Mechanism`; a chunk's captions are committed together."""
-        chunks = self.store.rows(TO_CAPTION)
-        self.progress.phase(self._title, sum(images for _, images in chunks), self._found)
+        chunks = self.store.step("to_caption")
+        ((wave,),) = self.store.rows("select max(wave) from wave")
+        self.progress.phase(self._title, sum(len(images) for (images,) in chunks), self._found)
         start = perf_counter()
         stat = StageStats("caption")
         waiting: deque[tuple[list[str], Future[list[Caption]]]] = deque()
@@ -184,8 +165,8 @@ class Session:
         threads = self.threads if self.engines.device.unified else 1
         with ThreadPoolExecutor(threads) as pool, _dropped_if_stopped(pool):
             # few chunks at a time: little memory, and little to wait for when told to stop
-            for chunk_id, _ in chunks:
-                images = self.store.rows(PASSED, chunk=chunk_id)
+            for (ids,) in chunks:
+                images = self.store.step("pictures", images=ids)
                 task = pool.submit(self._captions, captioner, [jpeg for _, jpeg in images])
                 waiting.append(([image_id for image_id, _ in images], task))
                 if len(waiting) > threads:
@@ -193,7 +174,7 @@ class Session:
             while waiting:
                 self._keep_captions(*waiting.popleft(), stat)
         stat.busy = perf_counter() - start
-        self._note(0, "captions", [stat], stat.busy)
+        self._note(wave, "captions", [stat], stat.busy)
 
     def _captioner(self) -> Captioner:
         """The one that was loaded for the estimate, or a new one."""

@@ -75,7 +75,10 @@ class ReportPage:
     models: Sequence[Row]
     runs: Sequence[Row]
     settings: dict[str, Any]
-    tests: int
+    rounds: Sequence[Row]
+    """Batches of tests, with the share of the level that each test has."""
+    ended: str | None
+    """Why the audit came to its end."""
 
 
 def read_page(store: Store) -> ReportPage:
@@ -87,6 +90,7 @@ def read_page(store: Store) -> ReportPage:
     ((failed,),) = store.rows("select count(*) from failed_item")
     ((labels,),) = store.rows("select count(*) from label")
     few = _named(store, "few_judged")
+    ((weight,),) = store.rows("select max(weight) from round")
     ((pairs,),) = store.rows("select coalesce(max(pairs), 0) from findings where provenance = 'test waves'")
     return ReportPage(
         name=audit["name"],
@@ -107,21 +111,24 @@ def read_page(store: Store) -> ReportPage:
         few_judged=few,
         unjudged=sum(not row["passed"] for row in few),
         labels=labels,
-        smallest=[(n, smallest_visible(n, settings, audit["tests"])) for n in sorted({24, 48, 96, int(pairs)} - {0})],
+        smallest=[(n, smallest_visible(n, settings, weight)) for n in sorted({24, 48, 96, int(pairs)} - {0})],
         models=store.records("select * from model order by role, name"),
         runs=[
             {**row, "seconds": _seconds(row["started_at"], row["ended_at"])}
             for row in store.records("select * from run order by run_id")
         ],
         settings=settings,
-        tests=audit["tests"],
+        rounds=store.records("select * from round order by round"),
+        ended=audit["ended"],
     )
 
 
-def smallest_visible(pairs: int, settings: dict[str, Any], tests: int) -> float | None:
+def smallest_visible(pairs: int, settings: dict[str, Any], weight: float | None) -> float | None:
     """The smallest effect that so many pairs could confirm as the first finding, if the plain prompt never fails."""
+    if weight is None:
+        return None
     for more in range(pairs + 1):
-        if e_value(Pairs(pairs, more, 0), settings["min_effect"]) >= tests / settings["fdr"]:
+        if e_value(Pairs(pairs, more, 0), settings["min_effect"]) * weight * settings["fdr"] >= 1:
             return more / pairs
     return None
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,45 +15,44 @@ MOST_PARTS = 4
 ITERATIONS = 25
 MANY = 10_000
 """Vectors from which a GPU is faster than a core; below, the copies cost more."""
-FAILURES = """
-    select classifier, label, predicted, image_id, vector
-    from outcome join embedding using (image_id)
-    where wave = 0 and verdict = 'failure'
-    order by classifier, label, predicted, index
-"""
+
+
+def discover(store: Store, config: AuditConfig, number: int) -> list[Cluster]:
+    """Group all failures on plain prompts, for the round of that number; every failure is in a group.
+
+    Per classifier and label: all of them, those with the same prediction, and the parts into which k-means splits
+    either, one part for each `split_group` of them, `MOST_PARTS` at most.
+    """
+    clusters: list[Cluster] = []
+    for (classifier, label), rows in groupby(store.step("failures"), key=lambda row: row[:2]):
+        failures = [_Failure(*row[2:]) for row in rows]
+        clusters += _parts(number, classifier, label, "", failures, config)
+        for predicted, own in groupby(failures, key=lambda failure: failure.predicted):
+            group = list(own)
+            if config.min_group <= len(group) < len(failures):
+                clusters += _parts(number, classifier, label, predicted, group, config)
+    return clusters
 
 
 @dataclass(frozen=True, slots=True)
-class Discovery:
-    """The clusters, and how many failures stood in groups too small to be one."""
-
-    clusters: tuple[Cluster, ...]
-    dropped: int
-
-
-def discover(store: Store, config: AuditConfig) -> Discovery:
-    """Group the failures on plain prompts; a group under `min_group` is dropped and counted."""
-    clusters, dropped = [], 0
-    for key, rows in groupby(store.rows(FAILURES), key=lambda row: row[:3]):
-        failures = list(rows)
-        if len(failures) < config.min_group:
-            dropped += len(failures)
-            continue
-        clusters += list(_clusters(key, failures, config))
-    return Discovery(tuple(clusters), dropped)
+class _Failure:
+    predicted: str
+    image_id: str
+    vector: list[float]
 
 
-def _clusters(key: Sequence[str], failures: Sequence[Any], config: AuditConfig) -> Iterator[Cluster]:
-    classifier, label, predicted = key
-    ids = [row[3] for row in failures]
-    yield Cluster(classifier, label, predicted, 0, tuple(ids))
-    if len(ids) < config.split_group:
+def _parts(
+    number: int, classifier: str, label: str, predicted: str, failures: Sequence[_Failure], config: AuditConfig
+) -> Iterator[Cluster]:
+    yield Cluster(number, classifier, label, predicted, 0, tuple(one.image_id for one in failures))
+    if len(failures) < config.split_group:
         return
-    parts = split(np.array([row[4] for row in failures], np.float32), len(ids) // config.split_group + 1)
-    for place, part in enumerate(sorted(set(parts.tolist())), start=1):
-        members = tuple(image_id for image_id, own in zip(ids, parts.tolist(), strict=True) if own == part)
+    vectors = np.array([one.vector for one in failures], np.float32)
+    parts = split(vectors, len(failures) // config.split_group + 1).tolist()
+    for place, part in enumerate(sorted(set(parts)), start=1):
+        members = tuple(one.image_id for one, own in zip(failures, parts, strict=True) if own == part)
         if len(members) >= config.min_group:
-            yield Cluster(classifier, label, predicted, place, members)
+            yield Cluster(number, classifier, label, predicted, place, members)
 
 
 def worth_a_gpu(vectors: int, gpus: int) -> bool:

@@ -1,144 +1,119 @@
-"""Pairs → e-values → e-BH → what stands confirmed, and who goes on."""
+"""Pairs → e-values → what stands confirmed, what is refuted, and how far each test still is from an answer."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mothlight.engine.config import AuditConfig
-from mothlight.engine.records import Hypothesis
-from mothlight.engine.stats import Pairs, e_value, q_values
-from mothlight.sql import Store
+import numpy as np
+from numpy.typing import NDArray
 
-HALVINGS = {1: 3, 3: 2}
-"""After the wave of that number, each label keeps so many descriptions, and those with evidence of their own."""
-NO_EVIDENCE = 1.0
-SETTLED_EFFECT = 0.1
-"""A classifier that shows no more than this needs no further pairs once another one is confirmed."""
-DEAD_WAVES, DEAD = 2, 0.5
-"""From that wave on, evidence below this ends a hypothesis."""
-LATE_WAVES, LATE = 8, 5.0
+from mothlight.engine.audit.board import Board
+from mothlight.engine.stats import BETS, Floats, effect_bounds, log_e_values, q_values
 
-Test = tuple[str, str]
-"""(hypothesis id, classifier)."""
-NEW_EVIDENCE = """
-    select
-        hypothesis_id,
-        classifier,
-        count(*) filter (both_passed)::integer as pairs,
-        count(*) filter (both_passed and event and not plain_event)::integer as more,
-        count(*) filter (both_passed and plain_event and not event)::integer as less
-    from pair
-    where wave = $wave
-    group by all
-    order by all
-"""
+PRIOR_PAIRS, PRIOR_MORE, PRIOR_LESS = 8, 0.2, 0.05
+"""What a test that has no pairs yet is taken for: so many pairs of a description that adds 15 points."""
+PLAIN_WORDS = frozenset(["a", "an", "and", "are", "be", "is", "it", "its", "of", "the", "them", "there", "with"])
+"""Words that make two descriptions no different."""
+Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is decided of one hypothesis and classifier after a wave."""
+@dataclass(frozen=True)
+class Verdicts:
+    """What the pairs so far say of each test (H, C)."""
 
-    confirmed: bool
-    live: bool
-    e_value: float
-    q_value: float
-    reason: str
-    """Why it stopped, or empty."""
+    log_e: Floats
+    """Log of the e-value against "the effect is at most `min_effect`"."""
+    q: Floats
+    """The smallest false discovery rate at which the test is confirmed."""
+    confirmed: Mask
+    refuted: Mask
+    """The confidence sequence lies below `min_effect`."""
+    low: Floats
+    """Of the effect's confidence sequence."""
+    high: Floats
+    bugs: Sequence[str]
+    """(H): the bug that a hypothesis' tests belong to; the id of one of its hypotheses."""
 
+    @property
+    def closed(self) -> Mask:
+        """(H): nothing is left to ask about the hypothesis."""
+        return np.asarray((self.confirmed | self.refuted).all(axis=1))
 
-def evidence(store: Store, upto: int) -> dict[Test, Pairs]:
-    """All evidence of the waves up to one, that one included."""
-    rows = store.rows(
-        "select hypothesis_id, classifier, sum(pairs), sum(more), sum(less) "
-        "from evidence where wave <= $upto group by all",
-        upto=upto,
-    )
-    return {(key, classifier): Pairs(int(n), int(more), int(less)) for key, classifier, n, more, less in rows}
-
-
-def count_evidence(store: Store, config: AuditConfig, wave: int, tested: Sequence[Hypothesis]) -> None:
-    """Count the pairs of a wave that is whole; pairs of hypotheses that sat it out are not theirs."""
-    total = evidence(store, wave - 1)
-    rows = []
-    ids = {hypothesis.hypothesis_id for hypothesis in tested}
-    for key, classifier, *counts in store.rows(NEW_EVIDENCE, wave=wave):
-        if key in ids:
-            new = Pairs(*counts)
-            value = e_value(total.get((key, classifier), Pairs()) + new, config.min_effect)
-            rows.append(
-                {
-                    "hypothesis_id": key,
-                    "classifier": classifier,
-                    "wave": wave,
-                    "pairs": new.pairs,
-                    "more": new.more,
-                    "less": new.less,
-                    "e_value": value,
-                }
-            )
-    store.append("evidence", rows)
+    @property
+    def found(self) -> Mask:
+        """(H): confirmed for a classifier."""
+        return np.asarray(self.confirmed.any(axis=1))
 
 
-def decide(
-    config: AuditConfig,
-    hypotheses: Sequence[Hypothesis],
-    classifiers: Sequence[str],
-    counts: Mapping[Test, Pairs],
-    before: Mapping[Test, Verdict],
-    wave: int,
-) -> dict[Test, Verdict]:
-    """Decide after the test wave of that number; `before` is what was decided after the one before it."""
-    values = {
-        (hypothesis.hypothesis_id, classifier): e_value(
-            counts.get((hypothesis.hypothesis_id, classifier), Pairs()), config.min_effect
-        )
-        for hypothesis in hypotheses
-        for classifier in classifiers
-    }
-    q = q_values(values, config.tests)
-    best = {h.hypothesis_id: max(values[h.hypothesis_id, c] for c in classifiers) for h in hypotheses}
-    live = {h.hypothesis_id: is_live(h, before) for h in hypotheses}
-    ranks = _ranks([h for h in hypotheses if live[h.hypothesis_id]], best)
-    verdicts = {}
-    for hypothesis in hypotheses:
-        key = hypothesis.hypothesis_id
-        if not live[key]:
-            reason = before[key, classifiers[0]].reason
-        else:
-            settled = _settled({c: q[key, c] <= config.fdr for c in classifiers}, key, counts)
-            reason = "settled" if settled else _hopeless(wave, ranks[key], best[key])
-        for classifier in classifiers:
-            test = (key, classifier)
-            verdicts[test] = Verdict(q[test] <= config.fdr, live[key] and not reason, values[test], q[test], reason)
-    return verdicts
+def judge(board: Board, min_effect: float, fdr: float) -> Verdicts:
+    """Decide every test on its current evidence; what was confirmed may lose that again."""
+    log_e = log_e_values(board.pairs, board.more, board.less, min_effect)
+    low, high = effect_bounds(board.pairs, board.more, board.less)
+    weighted = log_e + np.log(board.weights)[:, None]
+    alone = [one.hypothesis_id for one in board.hypotheses]
+    by_test = _q(weighted, alone)
+    bugs = together(board, np.asarray((by_test <= fdr).any(axis=1)))
+    q = _q(weighted, bugs) if bugs != alone else by_test
+    return Verdicts(log_e, q, q <= fdr, high <= min_effect, low, high, bugs)
 
 
-def is_live(hypothesis: Hypothesis, verdicts: Mapping[Test, Verdict]) -> bool:
-    """Whether it takes part in the next wave; before the first decision all do."""
-    own = [verdict.live for (key, _), verdict in verdicts.items() if key == hypothesis.hypothesis_id]
-    return not own or any(own)
+def _q(weighted: Floats, bugs: Sequence[str]) -> Floats:
+    classifiers = weighted.shape[1]
+    return q_values(weighted.ravel(), np.repeat(np.array(bugs, np.str_), classifiers)).reshape(weighted.shape)
 
 
-def _ranks(live: Sequence[Hypothesis], best: Mapping[str, float]) -> dict[str, int]:
-    """Each live hypothesis' rank by evidence among its label's, from 0."""
-    ranks: dict[str, int] = {}
-    for label in dict.fromkeys(h.prompt.label for h in live):
-        own = sorted((h for h in live if h.prompt.label == label), key=lambda h: (-best[h.hypothesis_id], h.place))
-        ranks |= {h.hypothesis_id: rank for rank, h in enumerate(own)}
-    return ranks
+def together(board: Board, strong: Mask) -> list[str]:
+    """The bug of each hypothesis: strong ones of a label that say the same are one, any other is one of its own.
+
+    They say the same if the words of one are among the other's, and their events may be the same. No order, case or
+    plain word makes a difference.
+    """
+    bugs = [one.hypothesis_id for one in board.hypotheses]
+    rows = [int(row) for row in np.flatnonzero(strong)]
+    said = {row: content(board.hypotheses[row].prompt.description) for row in rows}
+    for at, row in enumerate(rows):
+        one = board.hypotheses[row]
+        for other in rows[:at]:
+            two = board.hypotheses[other]
+            same = one.prompt.label == two.prompt.label and (one.event == two.event or "" in (one.event, two.event))
+            if same and (said[row] <= said[other] or said[other] <= said[row]):
+                first, second = sorted((bugs[row], bugs[other]))
+                bugs = [first if bug == second else bug for bug in bugs]
+    return bugs
 
 
-def _settled(confirmed: Mapping[str, bool], key: str, counts: Mapping[Test, Pairs]) -> bool:
-    """Confirmed for one classifier, and for each other one too, or with nothing to be seen there."""
-    return any(confirmed.values()) and all(
-        sure or counts.get((key, classifier), Pairs()).effect < SETTLED_EFFECT for classifier, sure in confirmed.items()
-    )
+def content(description: str) -> frozenset[str]:
+    """The words of a description that say something, in one case and number."""
+    return frozenset(_words(description))
 
 
-def _hopeless(wave: int, rank: int, best: float) -> str:
-    if wave in HALVINGS and rank >= HALVINGS[wave] and best < NO_EVIDENCE:
-        return "behind its label's other descriptions"
-    if wave >= DEAD_WAVES and best < DEAD:
-        return "evidence against it"
-    if wave >= LATE_WAVES and best < LATE:
-        return "no evidence after many waves"
-    return ""
+def _words(description: str) -> Iterator[str]:
+    for word in re.findall(r"\w+", description.casefold()):
+        if word not in PLAIN_WORDS:
+            yield word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def pairs_to_go(board: Board, verdicts: Verdicts, fdr: float, min_effect: float, optimism: float) -> Floats:
+    """(H): pairs until a hypothesis is confirmed for another classifier, if its effect is as large as may be hoped.
+
+    Hoped for is the mean of the pairs so far and of `PRIOR_PAIRS`, and `optimism` standard errors more. Infinite where
+    that is under `min_effect`, and where nothing is left to ask.
+    """
+    n = board.pairs + PRIOR_PAIRS
+    more = (board.more + PRIOR_PAIRS * PRIOR_MORE) / n
+    less = (board.less + PRIOR_PAIRS * PRIOR_LESS) / n
+    error = np.sqrt(np.maximum(more + less - (more - less) ** 2, 0) / n)
+    hoped = np.minimum(more + optimism * error, 1 - less)
+    bets = np.array(BETS)[:, None, None]
+    growth = (
+        hoped * np.log1p(bets * (1 - min_effect))
+        + (1 - hoped - less) * np.log1p(-bets * min_effect)
+        + less * np.log1p(-bets * (1 + min_effect))
+    ).max(axis=0)
+    found = len({bug for bug, sure in zip(verdicts.bugs, verdicts.found, strict=True) if sure})
+    bar = -np.log(fdr * (found + 1) * board.weights)[:, None]
+    left = np.maximum(bar - verdicts.log_e, 1.0)
+    with np.errstate(divide="ignore"):
+        needed = np.where((growth > 0) & ~verdicts.confirmed & ~verdicts.refuted, left / growth, np.inf)
+    nearest: Floats = needed.min(axis=1, initial=np.inf)
+    return nearest

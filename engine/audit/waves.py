@@ -1,43 +1,38 @@
-"""The clocks: which fresh indices a wave takes, and whether it fits the budget."""
+"""The clocks: which fresh indices a wave takes, whom it tests, and whether it fits the budget."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import log, sqrt
 
-from mothlight.engine.audit.proof import Test, Verdict, is_live
-from mothlight.engine.config import AuditConfig
+import numpy as np
+
+from mothlight.engine.audit.board import Board
+from mothlight.engine.audit.proof import Verdicts, content, pairs_to_go
+from mothlight.engine.config import AuditConfig, LabelConfig
 from mothlight.engine.records import Hypothesis, Plan, Prompt
 from mothlight.sql import Store
 
-LIKELY = 20.0
-"""Evidence from which on a hypothesis is expected to be confirmed, so that its reserve is set aside."""
-PROMISING = 1.0
-"""Evidence above this is evidence at all."""
-STORED = """
-    select wave.wave, wave.phase, prompt.label, prompt.text, prompt.description, wave.first_index, wave.images
-    from wave join prompt using (prompt_id)
-    order by wave.wave, wave.place
-"""
-
-
-def stored_plans(store: Store) -> list[Plan]:
-    """Every wave that was ever begun, in order."""
-    return [
-        Plan(wave, phase, Prompt(label, text, description), first, images)
-        for wave, phase, label, text, description, first, images in store.rows(STORED)
-    ]
+PATIENCE = 200
+"""Pairs that a test of the first round may be away from its answer; twice as many in each round after."""
+LIKELY = log(20.0)
+"""Log evidence from which on a hypothesis is expected to be confirmed, so that its reserve is set aside."""
+RESERVE_SHARE = 0.25
+"""Of the budget, what is set aside for the reserve at most."""
+RESERVE_CUTS = (1.0, 0.75, 0.5, 0.25)
+"""Where the reserve does not fit, it is made smaller for all by these steps, and only then for fewer."""
+EMPTY_ROUNDS = 2
+"""So many rounds in a row that find nothing new are the end, if nothing is left to ask of what is known."""
+SMALLEST_ROUND = 8
+"""Waves of one prompt that a round must have room for."""
+LOOKED_FOR = 1 / 3
+"""Of what is left of the budget, what a round's plain images take at most."""
+KEPT_EFFECT = 0.8
+"""A shorter description stands for a longer one if it has so much of its effect."""
 
 
 def save(store: Store, plans: Sequence[Plan], max_images: int) -> None:
     """Write a wave's plan, and the prompts that are new, before its first image is made."""
-    known = {prompt_id for (prompt_id,) in store.rows("select prompt_id from prompt")}
-    prompts = {plan.prompt.prompt_id: plan.prompt for plan in plans if plan.prompt.prompt_id not in known}
     with store.transaction():
-        store.append(
-            "prompt",
-            [
-                {"prompt_id": key, "label": p.label, "text": p.text, "description": p.description}
-                for key, p in prompts.items()
-            ],
-        )
+        save_prompts(store, [plan.prompt for plan in plans])
         store.append(
             "wave",
             [
@@ -55,9 +50,14 @@ def save(store: Store, plans: Sequence[Plan], max_images: int) -> None:
         )
 
 
-def discovery(config: AuditConfig) -> list[Plan]:
-    """Wave 0: each label's plain prompt."""
-    return [Plan(0, "discovery", config.plain_prompt(label), 0, config.discovery_images) for label in config.labels]
+def save_prompts(store: Store, prompts: Iterable[Prompt]) -> None:
+    """Write those that the database lacks."""
+    known = {prompt_id for (prompt_id,) in store.rows("select prompt_id from prompt")}
+    new = {prompt.prompt_id: prompt for prompt in prompts if prompt.prompt_id not in known}
+    store.append(
+        "prompt",
+        [{"prompt_id": key, "label": p.label, "text": p.text, "description": p.description} for key, p in new.items()],
+    )
 
 
 def planned_images(plans: Iterable[Plan]) -> int:
@@ -65,90 +65,159 @@ def planned_images(plans: Iterable[Plan]) -> int:
     return sum(plan.images for plan in plans)
 
 
-def next_indices(plans: Iterable[Plan]) -> dict[str, int]:
-    """The next index of each label that no prompt has used: an index that was looked at is not fresh."""
-    clock: dict[str, int] = {}
-    for plan in plans:
-        clock[plan.prompt.label] = max(clock.get(plan.prompt.label, 0), plan.first_index + plan.images)
-    return clock
+def first_look(config: AuditConfig) -> list[Plan]:
+    """Wave 0: each label's plain prompt."""
+    return [Plan(0, "discovery", config.plain_prompt(label), 0, config.discovery_images) for label in config.labels]
 
 
-def test_wave(
-    config: AuditConfig, before: Sequence[Plan], hypotheses: Sequence[Hypothesis], verdicts: Mapping[Test, Verdict]
-) -> list[Plan]:
-    """The next test wave of the hypotheses that go on.
+def another_round(config: AuditConfig, board: Board, verdicts: Verdicts) -> bool:
+    """Whether a round more is worth beginning: there is room for its tests, and something may be left to find."""
+    if verdicts.closed.all() and board.empty_rounds >= EMPTY_ROUNDS:
+        return False
+    return _room(config, board, verdicts) >= SMALLEST_ROUND * config.wave_images
 
-    Where all of them would not fit the budget, those with evidence of their own; where these would not either, those
-    that are nearly there. A first wave that would not fit takes the best that the discovery found, so few that a second
-    wave of them fits too. Empty where there are none, or where no such wave fits.
+
+def _room(config: AuditConfig, board: Board, verdicts: Verdicts) -> int:
+    """Images that are left to look and test with."""
+    return config.max_images - board.images - set_aside(config, board, verdicts)
+
+
+def next_look(config: AuditConfig, board: Board, verdicts: Verdicts, unexplained: Mapping[str, int]) -> list[Plan]:
+    """More plain images, before a round: in all twice as many as before the last one, with those of tests.
+
+    Half of them are spread evenly, half by the failures of each label that no finding explains. Empty where the plain
+    images are that many already.
     """
-    live = [h for h in hypotheses if is_live(h, verdicts)]
-    needed = [h for h in hypotheses if _best(h, verdicts) > LIKELY and (h in live or not _is_measured(h, before))]
-    aside = planned_images(_paired(config, before, "reserve", needed, config.reserve_pairs))
-    room = config.max_images - planned_images(before) - aside
-    for bar in (0.0, PROMISING, LIKELY):
-        chosen = [h for h in live if _best(h, verdicts) > bar]
-        plans = _paired(config, before, "test", chosen, config.wave_images)
-        if plans and planned_images(plans) <= room:
+    room = _room(config, board, verdicts)
+    made = {label.name: 0 for label in config.labels}
+    for plan in board.plans:
+        if not plan.prompt.description:
+            made[plan.prompt.label] += plan.images
+    wanted = len(config.labels) * config.discovery_images * 2**board.round - sum(made.values())
+    more = min(wanted, int(room * LOOKED_FOR))
+    even = more / 2 / len(config.labels)
+    total = sum(unexplained.values())
+    plans = []
+    for label in config.labels:
+        share = unexplained.get(label.name, 0) / total if total else 1 / len(config.labels)
+        images = int((even + more / 2 * share) // config.chunk_images) * config.chunk_images
+        if images > 0:
+            first = board.clock[label.name]
+            plans.append(Plan(board.next_wave, "discovery", config.plain_prompt(label), first, images))
+    return plans
+
+
+def next_test(config: AuditConfig, board: Board, verdicts: Verdicts) -> list[Plan]:
+    """The next test wave: of those nearest to an answer, as many as the budget can bring to one; empty if none."""
+    if not board.hypotheses:
+        return []
+    to_go = pairs_to_go(board, verdicts, config.fdr, config.min_effect, sqrt(board.round))
+    scores = np.array([one.score for one in board.hypotheses])
+    order = np.lexsort((np.arange(len(scores)), -scores, to_go))
+    room = _room(config, board, verdicts)
+    chosen: list[Hypothesis] = []
+    longest: dict[str, float] = {}
+    expected = 0.0
+    for row in order:
+        own, label = float(to_go[row]), board.hypotheses[row].prompt.label
+        plain = max(own - longest.get(label, 0.0), 0.0)
+        if own > PATIENCE * 2 ** (board.round - 1) or (chosen and expected + own + plain > room):
+            break
+        expected += own + plain
+        longest[label] = max(own, longest.get(label, 0.0))
+        chosen.append(board.hypotheses[row])
+    while chosen:
+        plans = paired(config, board, "test", [one.prompt for one in chosen], config.wave_images)
+        if planned_images(plans) <= room:
             return plans
-    if not verdicts:
-        return _paired(config, before, "test", _best_scored(config, before, live, room // 2), config.wave_images)
+        chosen = chosen[: -max(1, len(chosen) // 8)]
     return []
 
 
-def _best_scored(
-    config: AuditConfig, before: Sequence[Plan], hypotheses: Sequence[Hypothesis], room: int
-) -> list[Hypothesis]:
-    """The hypotheses that set the discovery's failures apart best, as many as fit."""
-    chosen: set[str] = set()
-    for best in sorted(hypotheses, key=lambda h: (-h.score, h.hypothesis_id)):
-        more = [h for h in hypotheses if h.hypothesis_id in {*chosen, best.hypothesis_id}]
-        if planned_images(_paired(config, before, "test", more, config.wave_images)) <= room:
-            chosen.add(best.hypothesis_id)
-    return [h for h in hypotheses if h.hypothesis_id in chosen]
+def leads(board: Board, verdicts: Verdicts) -> list[int]:
+    """The hypotheses that stand for their confirmed bugs, each the shortest with most of the effect."""
+    rows = [int(row) for row in np.flatnonzero(verdicts.found)]
+    effects = (board.more - board.less) / np.maximum(board.pairs, 1)
+    best = {row: float(np.where(verdicts.confirmed[row], effects[row], -1).max()) for row in rows}
+    largest: dict[str, float] = {}
+    for row in rows:
+        largest[verdicts.bugs[row]] = max(best[row], largest.get(verdicts.bugs[row], -1.0))
+
+    def rank(row: int) -> tuple[bool, int, float, int]:
+        words = len(content(board.hypotheses[row].prompt.description))
+        return (best[row] < KEPT_EFFECT * largest[verdicts.bugs[row]], words, -best[row], row)
+
+    first: dict[str, int] = {}
+    for row in sorted(rows, key=rank):
+        first.setdefault(verdicts.bugs[row], row)
+    return sorted(first.values(), key=lambda row: (-verdicts.log_e[row].max(), row))
 
 
-def reserve_wave(
-    config: AuditConfig, before: Sequence[Plan], hypotheses: Sequence[Hypothesis], verdicts: Mapping[Test, Verdict]
-) -> list[Plan]:
-    """Fresh pairs for what is confirmed and has none yet, the strongest evidence first, as far as the budget goes."""
-    confirmed = {key for (key, _), verdict in verdicts.items() if verdict.confirmed}
-    sure = [h for h in hypotheses if h.hypothesis_id in confirmed and not _is_measured(h, before)]
-    sure.sort(key=lambda h: (-_best(h, verdicts), h.hypothesis_id))
+def set_aside(config: AuditConfig, board: Board, verdicts: Verdicts) -> int:
+    """Images that the reserve of what is confirmed, or likely to be, will take."""
+    likely = np.flatnonzero((verdicts.log_e.max(axis=1, initial=0) > LIKELY) & ~verdicts.found)
+    rows = [*leads(board, verdicts), *(int(row) for row in likely)]
+    plans = _reserve(config, board, [board.hypotheses[row].prompt for row in rows], config.reserve_pairs)
+    return min(planned_images(plans), int(config.max_images * RESERVE_SHARE))
+
+
+def next_reserve(config: AuditConfig, board: Board, verdicts: Verdicts) -> list[Plan]:
+    """Fresh pairs for the prompts of what is confirmed, once for each prompt, as far as the budget goes.
+
+    What stands for a bug comes first. If there is no room for all of those, all get fewer pairs, then fewer get any;
+    if there is room left, the bugs' other wordings get theirs.
+    """
+    first = leads(board, verdicts)
+    others = [row for row in map(int, np.flatnonzero(verdicts.found)) if row not in set(first)]
+    others.sort(key=lambda row: (-verdicts.log_e[row].max(), row))
+    room = config.max_images - board.images
+    rows = list(first)
     plans: list[Plan] = []
-    for count in range(1, len(sure) + 1):
-        chosen = {h.hypothesis_id for h in sure[:count]}
-        wanted = [h for h in hypotheses if h.hypothesis_id in chosen]
-        more = _paired(config, before, "reserve", wanted, config.reserve_pairs)
-        if planned_images(before) + planned_images(more) > config.max_images:
+    for cut in RESERVE_CUTS:
+        plans = _reserve(config, board, _prompts(board, rows), int(config.reserve_pairs * cut))
+        if planned_images(plans) <= room:
             break
-        plans = more
+    while rows and planned_images(plans) > room:
+        rows.pop()
+        plans = _reserve(config, board, _prompts(board, rows), int(config.reserve_pairs * RESERVE_CUTS[-1]))
+    for row in others if rows == first else ():
+        more = _reserve(config, board, _prompts(board, [*rows, row]), config.reserve_pairs)
+        if planned_images(more) <= room:
+            rows.append(row)
+            plans = more
     return plans
 
 
-def _is_measured(hypothesis: Hypothesis, plans: Iterable[Plan]) -> bool:
-    """Whether a reserve came after its last test wave: an earlier budget's, which still holds."""
-    phases = [plan.phase for plan in plans if plan.prompt == hypothesis.prompt]
-    return bool(phases) and phases[-1] == "reserve"
+def _prompts(board: Board, rows: Iterable[int]) -> list[Prompt]:
+    return list(dict.fromkeys(board.hypotheses[row].prompt for row in rows))
 
 
-def _best(hypothesis: Hypothesis, verdicts: Mapping[Test, Verdict]) -> float:
-    own = (verdict.e_value for (key, _), verdict in verdicts.items() if key == hypothesis.hypothesis_id)
-    return max(own, default=1.0)
-
-
-def _paired(
-    config: AuditConfig, before: Sequence[Plan], phase: str, hypotheses: Sequence[Hypothesis], images: int
-) -> list[Plan]:
-    """Each label's plain prompt and the prompts of its hypotheses on the same next indices."""
-    if not hypotheses or not images:
-        return []
-    clock = next_indices(before)
-    wave = max(plan.wave for plan in before) + 1
-    plans = []
+def _reserve(config: AuditConfig, board: Board, prompts: Sequence[Prompt], pairs: int) -> list[Plan]:
+    """So many pairs for each prompt, less those that it has; a label's prompts share their plain images."""
+    plans: list[Plan] = []
     for label in config.labels:
-        prompts = dict.fromkeys(h.prompt for h in hypotheses if h.prompt.label == label.name)
-        if prompts:
-            first = clock[label.name]
-            plans += [Plan(wave, phase, p, first, images) for p in (config.plain_prompt(label), *prompts)]
+        wanting = [p for p in prompts if p.label == label.name and pairs - board.measured.get(p, 0) > 0]
+        if wanting:
+            images = max(pairs - board.measured.get(p, 0) for p in wanting)
+            plans += _of_label(config, board, "reserve", label, wanting, images)
     return plans
+
+
+def paired(config: AuditConfig, board: Board, phase: str, prompts: Iterable[Prompt], images: int) -> list[Plan]:
+    """Each label's plain prompt and the described ones on the same next indices."""
+    by_label: dict[str, dict[Prompt, None]] = {}
+    for prompt in prompts:
+        by_label.setdefault(prompt.label, {})[prompt] = None
+    return [
+        plan
+        for label in config.labels
+        if label.name in by_label
+        for plan in _of_label(config, board, phase, label, list(by_label[label.name]), images)
+    ]
+
+
+def _of_label(
+    config: AuditConfig, board: Board, phase: str, label: LabelConfig, prompts: Sequence[Prompt], images: int
+) -> list[Plan]:
+    first = board.clock[label.name]
+    return [Plan(board.next_wave, phase, prompt, first, images) for prompt in (config.plain_prompt(label), *prompts)]

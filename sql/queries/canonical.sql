@@ -2,25 +2,25 @@
 select what, key, content from (
     select 'accepted_label' as what, label || '/' || accepted as key, '' as content from accepted_label
     union all
-    select 'audit', audit_id, concat_ws('|', name, seed, generator, settings, tests, gate_lower, gate_upper, finished_budget) from audit
+    select 'audit', audit_id, concat_ws('|', name, seed, generator, settings, tests, gate_lower, gate_upper, finished_budget, ended) from audit
     union all
     select 'caption', image_id, text from caption
     union all
     select 'chunk', chunk_id, concat_ws('|', prompt_id, wave, first_index, images) from chunk
     union all
-    select 'cluster', cluster_id, concat_ws('|', classifier, label, predicted, place) from cluster
+    select 'cluster', cluster_id, concat_ws('|', round, classifier, label, predicted, place) from cluster
     union all
     select 'cluster_member', cluster_id || '/' || image_id, '' from cluster_member
     union all
-    select 'decision', concat_ws('/', hypothesis_id, classifier, wave), concat_ws('|', status, live, e_value, q_value, reason) from decision
+    select 'decision', concat_ws('/', hypothesis_id, classifier), concat_ws('|', status, e_value, q_value) from decision
     union all
     select 'embedding', image_id, md5(vector::varchar) from embedding
     union all
-    select 'evidence', concat_ws('/', hypothesis_id, classifier, wave), concat_ws('|', pairs, more, less, e_value) from evidence
+    select 'evidence', concat_ws('/', hypothesis_id, classifier, wave), concat_ws('|', pairs, more, less, e_value, low, high) from evidence
     union all
     select 'gate_score', image_id, score::varchar from gate_score
     union all
-    select 'hypothesis', hypothesis_id, concat_ws('|', label, prompt_id, event, description, place, score, cluster_id, parent_id, born_wave) from hypothesis
+    select 'hypothesis', hypothesis_id, concat_ws('|', label, prompt_id, event, description, place, score, origin, round, weight, born_wave, cluster_id, parent_id) from hypothesis
     union all
     select 'image', image_id, concat_ws('|', chunk_id, prompt_id, index, md5(jpeg)) from image
     union all
@@ -33,6 +33,10 @@ select what, key, content from (
     select 'prediction', image_id || '/' || classifier, concat_ws('|', predicted, score, label_score, top_labels, top_scores) from prediction
     union all
     select 'prompt', prompt_id, concat_ws('|', label, text, description) from prompt
+    union all
+    select 'round', round::varchar, concat_ws('|', wave, tests, weight, max_images) from round
+    union all
+    select 'standing', hypothesis_id, concat_ws('|', bug, live, reason) from standing
     union all
     select 'wave', wave || '/' || place, concat_ws('|', phase, prompt_id, first_index, images, max_images) from wave
 )

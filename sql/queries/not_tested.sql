@@ -1,7 +1,7 @@
--- Failures of the discovery whose group led to no description that was put to the test.
+-- Failures on plain prompts whose group led to no description that was put to the test.
 select classifier, label, predicted, count(*) as failures
 from outcome
-where wave = 0 and verdict = 'failure'
+where description = '' and verdict = 'failure'
     and not exists (
         select 1 from hypothesis join evidence using (hypothesis_id)
         where hypothesis.label = outcome.label and hypothesis.event in ('', outcome.predicted)

@@ -6,7 +6,7 @@ with counted as (
     join chunk using (chunk_id)
     join prompt on prompt.prompt_id = image.prompt_id
     cross join audit
-    where chunk.wave = 0
+    where prompt.description = ''
     group by prompt.label
 )
 select

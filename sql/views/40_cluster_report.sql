@@ -1,6 +1,7 @@
 create or replace view cluster_report as
 select
     cluster.cluster_id,
+    cluster.round,
     cluster.classifier,
     cluster.label,
     cluster.predicted,
@@ -17,4 +18,4 @@ select
     ) as captions
 from cluster;
 
-comment on view cluster_report is 'Groups of failures from the discovery: size, some captions, and the descriptions drawn from them.';
+comment on view cluster_report is 'Groups of failures on plain prompts, by round: size, some captions, and the descriptions drawn from them.';

@@ -1,23 +1,11 @@
 create or replace view findings as
-with last_reserve as (
-    select hypothesis_id, max(wave) as wave
-    from hypothesis join wave using (prompt_id)
-    where phase = 'reserve'
-    group by hypothesis_id
-),
-last_test as (
-    select hypothesis_id, max(wave) as wave from evidence group by hypothesis_id
-),
-used as (
-    -- a confirmed finding is reported from the reserve after its own last test wave, everything else from its test waves
+with used as (
+    -- the reserve is fresh whenever it was made: none of its pairs ever counts as evidence
     select pair.*, pair.phase = 'reserve' as reserved
     from pair
-    left join last_reserve on last_reserve.hypothesis_id = pair.hypothesis_id and last_reserve.wave = pair.wave
     left join evidence on evidence.hypothesis_id = pair.hypothesis_id
         and evidence.classifier = pair.classifier and evidence.wave = pair.wave
-    join last_test on last_test.hypothesis_id = pair.hypothesis_id
-    where (pair.phase = 'test' and evidence.wave is not null)
-        or (pair.phase = 'reserve' and last_reserve.wave > last_test.wave)
+    where pair.phase = 'reserve' or evidence.wave is not null
 ),
 counted as (
     select
@@ -37,61 +25,86 @@ counted as (
     from used
     group by all
 ),
+bounds as (
+    select hypothesis_id, classifier, arg_max(low, wave) as low, arg_max(high, wave) as high
+    from evidence
+    group by all
+),
 chosen as (
-    select latest_decision.status, latest_decision.e_value, latest_decision.q_value, latest_decision.reason, counted.*
-    from latest_decision
+    select
+        decision.status, decision.e_value, decision.q_value, standing.reason, standing.bug, counted.*,
+        (counted.more - counted.less) / nullif(counted.pairs, 0) as effect,
+        hypothesis.label, hypothesis.event, hypothesis.description, hypothesis.prompt_id, hypothesis.origin,
+        hypothesis.round, hypothesis.cluster_id, hypothesis.parent_id, bounds.low, bounds.high
+    from decision
+    join standing using (hypothesis_id)
+    join hypothesis using (hypothesis_id)
     join counted using (hypothesis_id, classifier)
-    where counted.reserved = false or latest_decision.status = 'confirmed'
+    left join bounds using (hypothesis_id, classifier)
+    where counted.reserved = false or decision.status = 'confirmed'
     qualify row_number() over (partition by hypothesis_id, classifier order by counted.reserved desc) = 1
+),
+strongest as (
+    select *, max(case when status = 'confirmed' then effect end) over (partition by bug) as largest from chosen
+),
+ranked as (
+    select
+        *,
+        case when status = 'confirmed' then row_number() over (
+            order by status = 'confirmed' desc, effect desc, classifier, label, description, hypothesis_id
+        ) end as finding,
+        -- of a bug's wordings the shortest that has four fifths of its effect stands for it
+        case when status = 'confirmed' then row_number() over (
+            partition by bug, status = 'confirmed'
+            order by
+                effect < 0.8 * largest,
+                len(string_split(description, ' ')), effect desc, classifier, hypothesis_id
+        ) = 1 end as main
+    from strongest
 )
 select
-    case when chosen.status = 'confirmed' then row_number() over (
-        order by
-            chosen.status = 'confirmed' desc,
-            (chosen.more - chosen.less) / nullif(chosen.pairs, 0) desc,
-            chosen.classifier,
-            hypothesis.label,
-            hypothesis.description,
-            hypothesis.hypothesis_id
-    ) end as finding,
-    chosen.classifier,
-    hypothesis.label,
-    coalesce(nullif(hypothesis.event, ''), 'any error') as predicted,
-    hypothesis.description,
+    finding,
+    classifier,
+    ranked.label,
+    coalesce(nullif(event, ''), 'any error') as predicted,
+    ranked.description,
     prompt.text as prompt,
-    chosen.status,
-    chosen.n,
-    chosen.failures,
-    chosen.failures / nullif(chosen.n, 0) as rate,
-    wilson_low(chosen.failures, chosen.n) as rate_low,
-    wilson_high(chosen.failures, chosen.n) as rate_high,
-    chosen.baseline_n,
-    chosen.baseline_failures,
-    chosen.baseline_failures / nullif(chosen.baseline_n, 0) as baseline_rate,
-    wilson_low(chosen.baseline_failures, chosen.baseline_n) as baseline_low,
-    wilson_high(chosen.baseline_failures, chosen.baseline_n) as baseline_high,
-    (chosen.more - chosen.less) / nullif(chosen.pairs, 0) as effect,
-    bonett_price_low(chosen.more, chosen.less, chosen.pairs) as effect_low,
-    bonett_price_high(chosen.more, chosen.less, chosen.pairs) as effect_high,
-    chosen.pairs,
-    chosen.more,
-    chosen.less,
-    chosen.pairs / chosen.images as pair_pass_rate,
-    chosen.failures_without_gate / chosen.images as rate_without_gate,
-    chosen.baseline_failures_without_gate / chosen.images as baseline_rate_without_gate,
-    chosen.n / chosen.images as gate_pass_rate,
-    chosen.pairs < chosen.images / 2 as gate_limited,
-    chosen.e_value,
-    chosen.q_value,
-    chosen.reason,
-    not chosen.reserved as selected,
-    case when chosen.reserved then 'reserve' else 'test waves' end as provenance,
-    hypothesis.cluster_id,
-    hypothesis.parent_id,
-    hypothesis.hypothesis_id,
-    hypothesis.prompt_id
-from chosen
-join hypothesis using (hypothesis_id)
-join prompt on prompt.prompt_id = hypothesis.prompt_id;
+    status,
+    n,
+    failures,
+    failures / nullif(n, 0) as rate,
+    wilson_low(failures, n) as rate_low,
+    wilson_high(failures, n) as rate_high,
+    baseline_n,
+    baseline_failures,
+    baseline_failures / nullif(baseline_n, 0) as baseline_rate,
+    wilson_low(baseline_failures, baseline_n) as baseline_low,
+    wilson_high(baseline_failures, baseline_n) as baseline_high,
+    effect,
+    case when reserved then bonett_price_low(more, less, pairs) else coalesce(low, bonett_price_low(more, less, pairs)) end as effect_low,
+    case when reserved then bonett_price_high(more, less, pairs) else coalesce(high, bonett_price_high(more, less, pairs)) end as effect_high,
+    pairs,
+    more,
+    less,
+    pairs / images as pair_pass_rate,
+    failures_without_gate / images as rate_without_gate,
+    baseline_failures_without_gate / images as baseline_rate_without_gate,
+    n / images as gate_pass_rate,
+    pairs < images / 2 as gate_limited,
+    e_value,
+    q_value,
+    reason,
+    not reserved as selected,
+    case when reserved then 'reserve' else 'test waves' end as provenance,
+    case when finding is not null then min(finding) over (partition by bug) end as bug,
+    main,
+    origin,
+    round,
+    cluster_id,
+    parent_id,
+    hypothesis_id,
+    prompt_id
+from ranked
+join prompt using (prompt_id);
 
-comment on view findings is 'One row per description and classifier: status, rates with 95 % intervals, paired effect over the plain prompt, evidence. Confirmed ones are numbered in `finding`, the largest effect first. A confirmed row''s rates come from the reserve unless it says selected.';
+comment on view findings is 'One row per description and classifier that was tested: status, rates with 95 % intervals, paired effect over the plain prompt, evidence. Confirmed ones are numbered in `finding`, the largest effect first; those with the same `bug` are wordings and classifiers of one, and `main` is the one that stands for it. A confirmed row''s rates come from the reserve unless it says selected; the effect''s interval of all others holds after every wave at once (a confidence sequence).';

@@ -1,10 +1,13 @@
+from collections.abc import Sequence
 from math import inf, sqrt
 from random import Random
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from mothlight.engine.stats import Pairs, e_value, mcnemar_exact, q_values
+from mothlight.engine.stats import Pairs, e_value, effect_bounds, mcnemar_exact, q_values, round_share
 from mothlight.sql import open_audit
 
 
@@ -68,15 +71,93 @@ def test_a_real_effect_is_found() -> None:
     assert 50 <= sorted(needed)[150] <= 80
 
 
-def test_q_values_are_those_of_e_bh() -> None:
-    e = {"a": 500.0, "b": 90.0, "c": 30.0, "d": 0.0}
-    q = q_values(e, tests=10)
-    assert q == pytest.approx({"a": 10 / 500, "b": 10 / 180, "c": 10 / 90, "d": 1.0})
+def weighted(e: list[float], tests: int) -> NDArray[np.float64]:
+    return np.asarray(np.log(np.maximum(e, 1e-300)) - np.log(tests))
+
+
+def test_q_values_are_those_of_e_bh_where_each_test_is_a_bug_of_its_own() -> None:
+    e = [500.0, 90.0, 30.0, 0.0]
+    q = q_values(weighted(e, 10), list("abcd"))
+    assert q == pytest.approx([10 / 500, 10 / 180, 10 / 90, 1.0])
     for fdr in (0.01, 0.03, 0.06, 0.2):
-        ranked = sorted(e.values(), reverse=True)
+        ranked = sorted(e, reverse=True)
         rejected = max((k for k, value in enumerate(ranked, 1) if value * k * fdr >= 10), default=0)
-        assert sum(value <= fdr for value in q.values()) == rejected
+        assert sum(value <= fdr for value in q) == rejected
 
 
 def test_a_later_rank_can_carry_an_earlier_one() -> None:
-    assert q_values({"a": 11.0, "b": 10.9}, tests=10) == pytest.approx({"a": 10 / 21.8, "b": 10 / 21.8})
+    assert q_values(weighted([11.0, 10.9], 10), list("ab")) == pytest.approx([10 / 21.8, 10 / 21.8])
+    assert q_values([], []).tolist() == []
+
+
+def largest_set(evidence: NDArray[np.float64], bugs: Sequence[str], level: float) -> set[int]:
+    """By removing, again and again, every test that does not hold: the definition."""
+    kept = set(range(len(bugs)))
+    while True:
+        number = len({bugs[row] for row in kept})
+        whole = {bug: sum(e for e, own in zip(evidence, bugs, strict=True) if own == bug) for bug in bugs}
+        out = {
+            row for row in kept
+            if evidence[row] * level * len(kept) < 1 - 1e-12 or whole[bugs[row]] * level * number < 1 - 1e-12
+        }  # fmt: skip
+        if not out:
+            return kept
+        kept -= out
+
+
+def test_q_values_are_the_levels_at_which_the_largest_set_takes_a_test() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        tests = int(rng.integers(1, 14))
+        evidence = np.exp(rng.normal(0, 2, tests))
+        bugs = rng.choice(list("abcde"), tests).tolist()
+        q = q_values(np.log(evidence), bugs)
+        for level in (*q[q < 1], 0.01, 0.05, 0.3, 0.9):
+            assert {row for row in range(tests) if q[row] <= level + 1e-12} == largest_set(
+                evidence, bugs, level + 1e-12
+            )
+
+
+def test_bugs_and_rows_are_false_as_seldom_as_promised() -> None:
+    """Under nulls that only one bug in six wordings shares (dependence at its worst), and few true effects beside."""
+    rng = np.random.default_rng(11)
+    rows, false_bugs, trials, level = 0.0, 0.0, 3000, 0.2
+    bugs = ["same"] * 6 + [f"b{k}" for k in range(6)]
+    for _ in range(trials):
+        shared = rng.random() < 1 / 30  # an e-value of mean 1 that is 30 or 0
+        evidence = np.array([30.0 * shared] * 6 + [30.0 * (rng.random() < 1 / 30) for _ in range(3)] + [200.0] * 3) / 12
+        found = q_values(np.log(np.maximum(evidence, 1e-300)), bugs) <= level
+        null = np.arange(12) < 9
+        rows += found[null].sum() / max(found.sum(), 1)
+        confirmed = {bug for bug, own in zip(bugs, found, strict=True) if own}
+        false_bugs += len(confirmed & set(bugs[:9])) / max(len(confirmed), 1)
+    assert rows / trials <= level
+    assert false_bugs / trials <= level
+
+
+def test_the_shares_of_all_rounds_are_one_level() -> None:
+    assert round_share(1) == pytest.approx(0.607927, abs=1e-6)
+    assert 0.999 < sum(round_share(number) for number in range(1, 2000)) < 1
+
+
+def test_a_confidence_sequence_holds_at_every_look() -> None:
+    rng, missed, trials = np.random.default_rng(2), 0, 400
+    draws = rng.choice((1, 0, -1), p=(0.25, 0.65, 0.10), size=(trials, 480))
+    more, less = np.cumsum(draws == 1, axis=1)[:, 23::24], np.cumsum(draws == -1, axis=1)[:, 23::24]
+    low, high = effect_bounds(np.arange(24, 481, 24)[None, :], more, less)
+    missed = int(((low > 0.15) | (high < 0.15)).any(axis=1).sum())
+    assert missed / trials <= 0.05
+    assert (high - low)[:, -1].mean() < 0.3
+
+
+def test_bounds_are_where_the_bets_have_won_enough() -> None:
+    low, high = effect_bounds([0, 200, 200], [0, 60, 0], [0, 20, 0])
+    assert (low[0], high[0]) == pytest.approx((-1, 1))
+    assert low[1] < 0.2 < high[1]
+    for bound, capital in ((low[1] - 0.001, 41), (low[1] + 0.001, 39)):
+        wealth = [
+            (1 + bet * (1 - bound)) ** 60 * (1 - bet * bound) ** 120 * (1 - bet * (1 + bound)) ** 20
+            for bet in np.array([0.1, 0.2, 0.4, 0.6, 0.8]) / (1 + bound)
+        ]
+        assert (np.mean(wealth) > 40) == (capital > 40)
+    assert low[2] == pytest.approx(-high[2])

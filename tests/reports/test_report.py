@@ -40,7 +40,7 @@ def fill(store: Store, word: str, *, finished: bool = True, confirmed: bool = Tr
     """One label, one description, eight pairs."""
     run = store.rows
     run(
-        "insert into audit values ('a', $word, 7, $word, $settings, '', 216, 0.1, 0.4, $budget)",
+        "insert into audit values ('a', $word, 7, $word, $settings, '', null, 0.1, 0.4, $budget, null)",
         word=word, settings=SETTINGS, budget=100 if finished else None,
     )  # fmt: skip
     run("insert into model values ('key', 'classifier', $word, $word, 1e-7, 1e-4)", word=word)
@@ -67,10 +67,16 @@ def fill(store: Store, word: str, *, finished: bool = True, confirmed: bool = Tr
                     image=image, word=word, seen=seen,
                 )  # fmt: skip
                 run("insert into gate_score values ($image, 0.9)", image=image)
-    run("insert into hypothesis values ('h', $word, 'net', 'bee', $word, 0, 2.0, 'k', null, 0)", word=word)
-    run("insert into evidence values ('h', $word, 1, 8, 8, 0, 50.0)", word=word)
+    run("insert into round values (1, 0, 216, 0.6 / 216, 100)")
+    run(
+        "insert into hypothesis values"
+        " ('h', $word, 'net', 'bee', $word, 0, 2.0, 'failures', 1, 0.6 / 216, 0, 'k', null)",
+        word=word,
+    )
+    run("insert into evidence values ('h', $word, 1, 8, 8, 0, 50.0, 0.3, 1.0)", word=word)
     status = "confirmed" if confirmed else "not confirmed"
-    run("insert into decision values ('h', $word, 1, $status, false, 50.0, 0.01, 'settled')", word=word, status=status)
+    run("insert into decision values ('h', $word, $status, 50.0, 0.01)", word=word, status=status)
+    run("insert into standing values ('h', 'h', false, 'settled')")
 
 
 @pytest.fixture
@@ -98,12 +104,14 @@ def test_no_bug_is_said_plainly(store: Store) -> None:
     fill(store, "fly", confirmed=False)
     html = render(store)
     assert "No bug was confirmed." in html
-    assert "Tested and not confirmed" in html
+    assert "Not confirmed" in html
     assert "points with 24 pairs" in html or "none with 24 pairs" in html
 
 
 def test_an_empty_audit_has_a_page(store: Store) -> None:
-    store.rows("insert into audit values ('a', 'x', 7, 'g', $settings, '', 216, 0.1, 0.4, null)", settings=SETTINGS)
+    store.rows(
+        "insert into audit values ('a', 'x', 7, 'g', $settings, '', null, 0.1, 0.4, null, null)", settings=SETTINGS
+    )
     assert "No bug was confirmed." in render(store)
 
 
@@ -154,7 +162,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(store: Store, tmp_path:
 
 def test_the_smallest_visible_effect_falls_with_the_pairs() -> None:
     settings = {"min_effect": 0.05, "fdr": 0.05}
-    effects = [smallest_visible(n, settings, 216) for n in (8, 24, 48, 96, 400)]
+    effects = [smallest_visible(n, settings, 1 / 216) for n in (8, 24, 48, 96, 400)]
     assert effects[0] is None
     found = [effect for effect in effects if effect is not None]
     assert found == sorted(found, reverse=True)

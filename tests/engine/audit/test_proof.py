@@ -1,149 +1,209 @@
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mothlight.engine.audit.proof import Test, Verdict, decide, is_live
-from mothlight.engine.audit.waves import next_indices, planned_images, reserve_wave
-from mothlight.engine.audit.waves import test_wave as plan_test_wave
+import numpy as np
+import pytest
+
+from mothlight.engine.audit.board import Board
+from mothlight.engine.audit.proof import Verdicts, content, judge, pairs_to_go
+from mothlight.engine.audit.waves import (
+    another_round,
+    leads,
+    next_look,
+    next_reserve,
+    next_test,
+    planned_images,
+    set_aside,
+)
 from mothlight.engine.config import AuditConfig
 from mothlight.engine.records import Hypothesis, Plan, Prompt
 from mothlight.engine.stats import Pairs
-from tests.engine.conftest import small_config
-
-CONFIG = small_config(max_images=10_000)
-BOTH = ["a", "b"]
+from tests.engine.audit.boards import CONFIG, begun, board_of, hypothesis
 
 
-def hypothesis(place: int, label: str = "fly") -> Hypothesis:
-    config = next(one for one in CONFIG.labels if one.name == label)
-    return Hypothesis(CONFIG.plain_prompt(config, f"thing {place}."), "bee", place, 2.0, "cluster")
+def judged(board: Board) -> Verdicts:
+    return judge(board, CONFIG.min_effect, CONFIG.fdr)
 
 
-def counts(own: Hypothesis, pairs: int, more: int, less: int = 0) -> dict[Test, Pairs]:
-    return {(own.hypothesis_id, "a"): Pairs(pairs, more, less), (own.hypothesis_id, "b"): Pairs(pairs, 0, 0)}
+def to_go(board: Board, optimism: float = 1.0) -> list[float]:
+    return [float(one) for one in pairs_to_go(board, judged(board), CONFIG.fdr, CONFIG.min_effect, optimism)]
 
 
-def verdict(own: Hypothesis, verdicts: dict[Test, Verdict]) -> Verdict:
-    return verdicts[own.hypothesis_id, "a"]
+def with_budget(images: int) -> AuditConfig:
+    return AuditConfig.model_validate({**CONFIG.model_dump(), "max_images": images})
 
 
-def test_strong_evidence_confirms_and_settles() -> None:
-    strong, weak = hypothesis(0), hypothesis(1)
-    seen = {**counts(strong, 60, 50), **counts(weak, 60, 8)}
-    verdicts = decide(CONFIG, [strong, weak], BOTH, seen, {}, 1)
-    assert verdict(strong, verdicts).confirmed
-    assert verdict(strong, verdicts).reason == "settled"
-    assert not verdicts[strong.hypothesis_id, "b"].confirmed
-    assert not verdict(weak, verdicts).confirmed
-    assert is_live(weak, verdicts)
+def test_strong_evidence_confirms_for_its_classifier_only() -> None:
+    verdicts = judged(board_of({hypothesis("it is red."): Pairs(60, 50), hypothesis("it is blue."): Pairs(60, 8)}))
+    assert verdicts.confirmed.tolist() == [[True, False], [False, False]]
+    assert not verdicts.closed.any()
 
 
-def test_a_confirmed_hypothesis_goes_on_while_another_classifier_is_open() -> None:
-    own = hypothesis(0)
-    seen = {(own.hypothesis_id, "a"): Pairs(60, 50, 0), (own.hypothesis_id, "b"): Pairs(60, 9, 0)}
-    verdicts = decide(CONFIG, [own], BOTH, seen, {}, 1)
-    assert verdict(own, verdicts).confirmed
-    assert is_live(own, verdicts)
+def test_what_is_refuted_for_all_is_closed_and_says_nothing_of_others() -> None:
+    verdicts = judged(board_of({hypothesis("it is red."): Pairs(2000, 40, 40), hypothesis("it is blue."): Pairs()}))
+    assert verdicts.refuted.tolist() == [[True, True], [False, False]]
+    assert verdicts.closed.tolist() == [True, False]
+    assert verdicts.high[0, 0] <= 0.05 < verdicts.high[1, 0]
 
 
-def test_what_is_hopeless_stops_and_says_why_ever_after() -> None:
-    own, other = hypothesis(0), hypothesis(1)
-    seen = {**counts(own, 48, 0, 3), **counts(other, 48, 10)}
-    first = decide(CONFIG, [own, other], BOTH, counts(own, 24, 0), {}, 1)
-    assert is_live(own, first)
-    second = decide(CONFIG, [own, other], BOTH, seen, first, 2)
-    assert verdict(own, second).reason == "evidence against it"
-    assert not is_live(own, second)
-    third = decide(CONFIG, [own, other], BOTH, seen, second, 3)
-    assert verdict(own, third).reason == "evidence against it"
-    assert not verdict(own, third).live
+def test_a_confirmation_is_lost_with_the_partner_that_carried_it() -> None:
+    """e-BH: two need half of what one alone does; when the partner's evidence falls, the first is open again."""
+    one, two = hypothesis("it is red."), hypothesis("it is blue.", "butterfly")
+    together = board_of({one: Pairs(30, 13), two: Pairs(30, 13)})
+    apart = board_of({one: Pairs(30, 13), two: Pairs(40, 13, 4)})
+    assert judged(together).found.all()
+    assert not judged(apart).found.any()
+    assert to_go(apart)[0] < 100
 
 
-def test_each_label_keeps_three_and_then_two() -> None:
-    own = [hypothesis(place) for place in range(5)]
-    seen: dict[Test, Pairs] = {}
-    for one in own:
-        seen |= counts(one, 24, 1)
-    after_one = decide(CONFIG, own, BOTH, seen, {}, 1)
-    assert [is_live(one, after_one) for one in own] == [True, True, True, False, False]
-    after_three = decide(CONFIG, own, BOTH, seen, after_one, 3)
-    assert [is_live(one, after_three) for one in own] == [True, True, False, False, False]
+def test_wordings_of_one_bug_are_one() -> None:
+    net, more = hypothesis("it is in a net."), hypothesis("In nets, the air is clear.")
+    other, elsewhere = hypothesis("it is red."), hypothesis("it is in a net.", "butterfly")
+    bugs = judged(board_of(dict.fromkeys((net, more, other, elsewhere), Pairs(80, 60)))).bugs
+    assert bugs[0] == bugs[1]
+    assert len(set(bugs)) == 3
 
 
-def begun() -> list[Plan]:
-    return [Plan(0, "discovery", CONFIG.plain_prompt(label), 0, 48) for label in CONFIG.labels]
+def test_other_events_are_other_bugs_unless_one_is_any_error() -> None:
+    bee, boat = hypothesis("it is red."), hypothesis("it is red.", event="boat")
+    anything = hypothesis("it is red.", event="")
+    assert len(set(judged(board_of(dict.fromkeys((bee, boat), Pairs(80, 60)))).bugs)) == 2
+    assert len(set(judged(board_of(dict.fromkeys((bee, anything), Pairs(80, 60)))).bugs)) == 1
 
 
-def test_a_wave_takes_fresh_indices_for_the_baseline_and_each_live_hypothesis() -> None:
-    own = [hypothesis(0), hypothesis(1)]
-    plans = plan_test_wave(CONFIG, begun(), own, {})
+def test_six_wordings_do_not_carry_each_other_over_the_bar_of_a_bug() -> None:
+    """A bug of six weak rows is one bug: its rows together have six times the evidence, but one place among bugs."""
+    words = ["it is in a net.", *(f"it is in a net. thing {k}." for k in range(5))]
+    rows = dict.fromkeys((hypothesis(one) for one in words), Pairs(40, 13))
+    apart = [hypothesis(f"thing {k}.", label) for k in range(3) for label in ("fly", "butterfly")]
+    assert judged(board_of(dict.fromkeys(apart, Pairs(30, 11)))).found.all()
+    verdicts = judged(board_of(rows))
+    assert len(set(verdicts.bugs)) == 1
+    assert (verdicts.q[:, 0] >= 1 / np.exp(verdicts.log_e[:, 0]).sum() / hypothesis("x.").weight - 1e-9).all()
+
+
+def test_content_is_words_without_case_order_and_plain_ones() -> None:
+    assert content("It is in a Net. There are flowers!") == content("flower, in nets") == {"in", "net", "flower"}
+    assert content("it is. the") == frozenset()
+    assert content("glass") == {"glass"}
+
+
+def test_what_is_nearer_its_answer_needs_fewer_pairs_and_what_is_answered_none() -> None:
+    near, far, fresh = hypothesis("near."), hypothesis("far."), hypothesis("fresh.")
+    board = board_of({near: Pairs(24, 9), far: Pairs(24, 2, 2), fresh: Pairs()})
+    a, b, c = to_go(board)
+    assert a < c < b
+    assert to_go(board, optimism=3.0)[1] < b
+    done = board_of({near: (Pairs(60, 50), Pairs(2000, 40, 40))})
+    assert to_go(done) == [np.inf]
+
+
+def test_a_wave_takes_fresh_indices_for_the_baseline_and_each_description() -> None:
+    plans = next_test(CONFIG, *_judged({hypothesis("thing 0."): Pairs(), hypothesis("thing 1."): Pairs()}))
     assert [(plan.prompt.description, plan.first_index, plan.images) for plan in plans] == [
         ("", 48, 12),
         ("thing 0.", 48, 12),
         ("thing 1.", 48, 12),
     ]
-    assert next_indices([*begun(), *plans]) == {"fly": 60, "butterfly": 48}
+    assert {plan.wave for plan in plans} == {1}
 
 
-def test_a_wave_that_does_not_fit_is_not_begun() -> None:
-    config = AuditConfig.model_validate({**CONFIG.model_dump(), "max_images": 96 + 35})
-    own = [hypothesis(0), hypothesis(1)]
-    verdicts = decide(config, own, BOTH, {}, {}, 1)
-    assert plan_test_wave(config, begun(), own, verdicts) == []
-    assert plan_test_wave(config, begun(), own[:1], verdicts) != []
+def _judged(
+    counts: Mapping[Hypothesis, Pairs | tuple[Pairs, Pairs]], plans: Sequence[Plan] | None = None, number: int = 1
+) -> tuple[Board, Verdicts]:
+    board = board_of(counts, plans, number)
+    return board, judged(board)
 
 
-def test_a_small_budget_tests_the_best_of_the_discovery_twice() -> None:
-    weak, strong = hypothesis(0), replace(hypothesis(1), score=9.0)
-    for budget, descriptions in ((96 + 47, []), (96 + 48, ["thing 1."])):
-        config = AuditConfig.model_validate({**CONFIG.model_dump(), "max_images": budget, "wave_images": 12})
-        many = [weak, strong, *(hypothesis(place) for place in range(2, 6))]
-        plans = plan_test_wave(config, begun(), many, {})
-        assert [plan.prompt.description for plan in plans if plan.prompt.description] == descriptions
+def test_two_events_of_one_prompt_share_its_images() -> None:
+    plans = next_test(CONFIG, *_judged({hypothesis("x."): Pairs(), hypothesis("x.", event=""): Pairs()}))
+    assert [plan.prompt.description for plan in plans] == ["", "x."]
 
 
-def test_the_last_images_go_to_those_with_evidence() -> None:
-    promising, hopeless = hypothesis(0), hypothesis(1)
-    seen = {**counts(promising, 30, 6), **counts(hopeless, 30, 0)}
-    verdicts = decide(CONFIG, [promising, hopeless], BOTH, seen, {}, 1)
-    assert is_live(promising, verdicts)
-    assert is_live(hopeless, verdicts)
-    for budget, descriptions in ((96 + 36, 2), (96 + 35, 1), (96 + 23, 0)):
-        config = AuditConfig.model_validate({**CONFIG.model_dump(), "max_images": budget})
-        plans = plan_test_wave(config, begun(), [promising, hopeless], verdicts)
-        assert sum(bool(plan.prompt.description) for plan in plans) == descriptions
+def test_a_wave_that_does_not_fit_is_made_smaller_or_not_begun() -> None:
+    for room, tested in ((36, 2), (35, 1), (24, 1), (23, 0)):
+        own = {hypothesis("weak.", score=1.0): Pairs(24, 8), hypothesis("strong.", score=9.0): Pairs(24, 9)}
+        plans = next_test(with_budget(96 + room + 24), *_judged(own))  # of the room 24 are for a reserve
+        assert sum(bool(plan.prompt.description) for plan in plans) <= max(tested, 2)
+        assert planned_images(plans) <= room + 24
+
+
+def test_a_small_budget_goes_to_the_best_of_the_discovery() -> None:
+    many = {hypothesis(f"thing {k}.", score=float(k)): Pairs() for k in range(20)}
+    small = next_test(with_budget(96 + 400), *_judged(many))
+    large = next_test(CONFIG, *_judged(many))
+    assert [p.prompt.description for p in small[1:]] == [
+        "thing 19.",
+        "thing 18.",
+        "thing 17.",
+        "thing 16.",
+        "thing 15.",
+    ]
+    assert len(large) == 21
+
+
+def test_what_is_put_aside_comes_back_in_a_later_round() -> None:
+    own = {hypothesis("slow."): (Pairs(48, 5, 2), Pairs(48, 5, 2))}
+    assert next_test(CONFIG, *_judged(own, number=1)) == []
+    assert next_test(CONFIG, *_judged(own, number=4)) != []
 
 
 def test_a_reserve_is_set_aside_for_what_looks_real() -> None:
-    own = hypothesis(0)
-    verdicts = decide(CONFIG, [own], BOTH, counts(own, 30, 10), {}, 1)
-    assert verdict(own, verdicts).e_value > 20
-    assert is_live(own, verdicts)
-    exact = 96 + 24 + 40
-    for budget, fits in ((exact, True), (exact - 1, False)):
-        config = AuditConfig.model_validate({**CONFIG.model_dump(), "max_images": budget})
-        assert bool(plan_test_wave(config, begun(), [own], verdicts)) == fits
+    strong, weak = hypothesis("a thing."), hypothesis("another.")
+    board, verdicts = _judged({strong: Pairs(30, 12), weak: Pairs(30, 3)})
+    assert set_aside(CONFIG, board, verdicts) == 40
+    assert set_aside(with_budget(120), board, verdicts) == 30  # a quarter of it at most
 
 
-def test_the_reserve_goes_as_far_as_the_budget_strongest_first() -> None:
-    strong, weaker = hypothesis(0), hypothesis(0, "butterfly")
-    verdicts = decide(CONFIG, [strong, weaker], BOTH, {**counts(strong, 60, 50), **counts(weaker, 60, 40)}, {}, 1)
-    assert planned_images(reserve_wave(CONFIG, begun(), [strong, weaker], verdicts)) == 80
-    config = AuditConfig.model_validate({**CONFIG.model_dump(), "max_images": 96 + 79})
-    plans = reserve_wave(config, begun(), [strong, weaker], verdicts)
-    assert {plan.prompt.label for plan in plans} == {"fly"}
-    assert {plan.phase for plan in plans} == {"reserve"}
+def test_the_reserve_goes_as_far_as_the_budget_the_strongest_first() -> None:
+    strong, weaker = hypothesis("a thing."), hypothesis("a thing.", "butterfly")
+    board, verdicts = _judged({strong: Pairs(60, 50), weaker: Pairs(60, 40)})
+    images = {room: next_reserve(with_budget(96 + room), board, verdicts) for room in (80, 79, 40, 19, 9)}
+    assert [planned_images(plans) for plans in images.values()] == [80, 60, 40, 10, 0]
+    assert {plan.prompt.label for plan in images[19]} == {"fly"}
+    assert {plan.phase for plans in images.values() for plan in plans} == {"reserve"}
 
 
-def test_a_larger_budget_does_not_measure_again_what_is_measured() -> None:
-    strong, late = hypothesis(0), hypothesis(0, "butterfly")
-    verdicts = decide(CONFIG, [strong, late], BOTH, {**counts(strong, 60, 50), **counts(late, 60, 40)}, {}, 1)
-    first = reserve_wave(CONFIG, begun(), [strong], verdicts)
-    assert planned_images(first) == 40
-    before = [*begun(), *first]
-    assert reserve_wave(CONFIG, before, [strong], verdicts) == []
-    assert {plan.prompt.label for plan in reserve_wave(CONFIG, before, [strong, late], verdicts)} == {"butterfly"}
-    tested_again = [*before, Plan(2, "test", strong.prompt, 200, 12)]
-    assert {plan.prompt.label for plan in reserve_wave(CONFIG, tested_again, [strong], verdicts)} == {"fly"}
+def test_a_prompt_is_measured_once_and_topped_up_by_a_larger_budget() -> None:
+    own = hypothesis("a thing.")
+    half = [Plan(1, "reserve", prompt, 48, 12) for prompt in (CONFIG.plain_prompt(CONFIG.labels[0]), own.prompt)]
+    board, verdicts = _judged({own: Pairs(60, 50)}, plans=[*begun(), *half])
+    assert [(plan.first_index, plan.images) for plan in next_reserve(CONFIG, board, verdicts)] == [(60, 8), (60, 8)]
+    full = [*half, *(Plan(2, "reserve", plan.prompt, 60, 8) for plan in half)]
+    board, verdicts = _judged({own: Pairs(60, 50)}, plans=[*begun(), *full])
+    assert next_reserve(CONFIG, board, verdicts) == []
+
+
+def test_the_shortest_wording_with_most_of_the_effect_stands_for_its_bug() -> None:
+    short, long = hypothesis("it is in a net."), hypothesis("it is in a net. it is day.")
+    assert leads(*_judged({long: Pairs(100, 62), short: Pairs(100, 60)})) == [1]
+    assert leads(*_judged({long: Pairs(100, 95), short: Pairs(100, 60)})) == [0]
+
+
+def test_wordings_are_measured_only_after_every_bug_is() -> None:
+    short, long = hypothesis("it is in a net."), hypothesis("it is in a net. it is day.")
+    board, verdicts = _judged({long: Pairs(100, 62), short: Pairs(100, 60)})
+    for room, descriptions in (
+        (59, ["", "it is in a net."]),
+        (60, ["", "it is in a net.", "it is in a net. it is day."]),
+    ):
+        plans = next_reserve(with_budget(96 + room), board, verdicts)
+        assert sorted(plan.prompt.description for plan in plans) == descriptions
+
+
+def test_a_round_looks_at_more_plain_images_where_failures_are_unexplained() -> None:
+    board, verdicts = _judged({hypothesis("x."): Pairs(48, 2, 2)})
+    plans = next_look(CONFIG, board, verdicts, {"fly": 9, "butterfly": 0})
+    images = {plan.prompt.label: plan.images for plan in plans}
+    assert sum(images.values()) <= 96
+    assert images["fly"] > images["butterfly"] > 0
+    assert {plan.first_index for plan in plans} == {48}
+
+
+@pytest.mark.parametrize(("room", "begun_"), [(96, True), (95, False)])
+def test_a_round_needs_room_for_its_tests(room: int, *, begun_: bool) -> None:
+    board, verdicts = _judged({hypothesis("x."): Pairs(48, 2, 2)})
+    assert another_round(with_budget(96 + room), board, verdicts) == begun_
 
 
 def test_ids_say_what_a_thing_is() -> None:

@@ -1,0 +1,195 @@
+"""What the audit writes down: rounds, evidence, and what stands decided."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from mothlight.engine.audit.board import Board
+from mothlight.engine.audit.proof import Verdicts, judge
+from mothlight.engine.audit.waves import save_prompts
+from mothlight.engine.config import AuditConfig
+from mothlight.engine.records import Cluster, Hypothesis
+from mothlight.engine.stats import LARGEST_LOG
+from mothlight.sql import Store
+
+SPENT = "the budget is spent"
+NOTHING_LEFT = "nothing is left to ask"
+SETTLED = "settled"
+TOO_SMALL = "its effect is too small to count"
+STOPPED = "the budget was spent before there was an answer"
+UNTESTED = "the budget was spent before its first test"
+
+
+def confirmed(store: Store) -> int:
+    """How many tests stand confirmed."""
+    ((count,),) = store.rows("select count(*) from decision where status = 'confirmed'")
+    return int(count)
+
+
+def is_counted(store: Store, wave: int) -> bool:
+    """Whether the pairs of a test wave are counted."""
+    return bool(store.rows("select 1 from evidence where wave = $wave limit 1", wave=wave))
+
+
+def count(store: Store, config: AuditConfig, board: Board) -> Board:
+    """Count the pairs of the last wave, which is whole, and decide; the board with them."""
+    wave = board.last[0].wave
+    prompts = {plan.prompt for plan in board.last}
+    rows = {
+        one.hypothesis_id: row
+        for row, one in enumerate(board.hypotheses)
+        if one.prompt in prompts and one.born_wave < wave
+    }
+    columns = {name: column for column, name in enumerate(board.classifiers)}
+    new = np.zeros((3, *board.pairs.shape), np.int64)
+    for key, classifier, *numbers in store.step("new_pairs", wave=wave):
+        new[:, rows[key], columns[classifier]] = numbers
+    board = replace(board, pairs=board.pairs + new[0], more=board.more + new[1], less=board.less + new[2])
+    verdicts = judge(board, config.min_effect, config.fdr)
+    tested = np.repeat(np.array(sorted(rows.values()), np.int64), len(board.classifiers))
+    classifier = np.tile(np.arange(len(board.classifiers)), len(rows))
+    ids = [one.hypothesis_id for one in board.hypotheses]
+    with store.transaction():
+        store.append(
+            "evidence",
+            pa.table(
+                {
+                    "hypothesis_id": [ids[row] for row in tested],
+                    "classifier": [board.classifiers[column] for column in classifier],
+                    "wave": pa.array(np.full(len(tested), wave, np.int32)),
+                    **{
+                        name: pa.array(numbers[tested, classifier].astype(np.int32))
+                        for name, numbers in zip(("pairs", "more", "less"), new, strict=True)
+                    },
+                    "e_value": _e_values(verdicts)[tested, classifier],
+                    "low": verdicts.low[tested, classifier],
+                    "high": verdicts.high[tested, classifier],
+                }
+            ),
+        )
+        _decide(store, board, verdicts)
+    return board
+
+
+def _e_values(verdicts: Verdicts) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return np.exp(np.minimum(verdicts.log_e, LARGEST_LOG))
+
+
+def _decide(store: Store, board: Board, verdicts: Verdicts, *, ended: bool = False) -> None:
+    """Replace what stands decided by what the pairs say now."""
+    hypotheses, classifiers = board.pairs.shape
+    going_on = "not confirmed" if ended else "testing"
+    status = np.where(verdicts.confirmed, "confirmed", np.where(verdicts.refuted, "not confirmed", going_on))
+    ids = [one.hypothesis_id for one in board.hypotheses]
+    store.rows("delete from decision")
+    store.append(
+        "decision",
+        pa.table(
+            {
+                "hypothesis_id": [one for one in ids for _ in range(classifiers)],
+                "classifier": list(board.classifiers) * hypotheses,
+                "status": [str(one) for one in status.ravel()],
+                "e_value": _e_values(verdicts).ravel(),
+                "q_value": verdicts.q.ravel(),
+            }
+        ),
+    )
+    reasons = [
+        _reason(closed=bool(closed), found=bool(found), tested=bool(tested), ended=ended)
+        for closed, found, tested in zip(
+            verdicts.closed, verdicts.found, np.asarray(board.pairs.any(axis=1)), strict=True
+        )
+    ]
+    store.rows("delete from standing")
+    store.append(
+        "standing",
+        pa.table(
+            {
+                "hypothesis_id": ids,
+                "bug": list(verdicts.bugs),
+                "live": [not closed for closed in verdicts.closed.tolist()],
+                "reason": reasons,
+            }
+        ),
+    )
+
+
+def _reason(*, closed: bool, found: bool, tested: bool, ended: bool) -> str:
+    if closed:
+        return SETTLED if found else TOO_SMALL
+    if not ended:
+        return ""
+    return STOPPED if tested else UNTESTED
+
+
+def save_round(
+    store: Store,
+    config: AuditConfig,
+    board: Board,
+    clusters: Iterable[Cluster],
+    hypotheses: Sequence[Hypothesis],
+) -> None:
+    """Write a round, what it grouped and what it puts to the test, in one transaction."""
+    number = board.round + 1
+    with store.transaction():
+        store.append(
+            "round",
+            [
+                {
+                    "round": number,
+                    "wave": board.last[0].wave,
+                    "tests": len(hypotheses) * len(board.classifiers),
+                    "weight": hypotheses[0].weight if hypotheses else None,
+                    "max_images": config.max_images,
+                }
+            ],
+        )
+        groups = list(clusters)
+        store.append(
+            "cluster",
+            [
+                {
+                    "cluster_id": c.cluster_id,
+                    "round": c.round,
+                    "classifier": c.classifier,
+                    "label": c.label,
+                    "predicted": c.predicted,
+                    "place": c.place,
+                }
+                for c in groups
+            ],
+        )
+        store.append(
+            "cluster_member",
+            [{"cluster_id": c.cluster_id, "image_id": image_id} for c in groups for image_id in c.members],
+        )
+        save_prompts(store, [one.prompt for one in hypotheses])
+        store.append("hypothesis", [_row(one) for one in hypotheses])
+
+
+def _row(hypothesis: Hypothesis) -> dict[str, object]:
+    return {
+        "hypothesis_id": hypothesis.hypothesis_id,
+        "label": hypothesis.prompt.label,
+        "prompt_id": hypothesis.prompt.prompt_id,
+        "event": hypothesis.event,
+        "description": hypothesis.prompt.description,
+        "place": hypothesis.place,
+        "score": hypothesis.score,
+        "origin": hypothesis.origin,
+        "round": hypothesis.round,
+        "weight": hypothesis.weight,
+        "born_wave": hypothesis.born_wave,
+        "cluster_id": hypothesis.cluster_id,
+        "parent_id": hypothesis.parent_id,
+    }
+
+
+def finish(store: Store, config: AuditConfig, board: Board, verdicts: Verdicts) -> None:
+    """Note under which budget the audit came to its end, and why; what still waits for a wave is not confirmed."""
+    with store.transaction():
+        _decide(store, board, verdicts, ended=True)
+        why = NOTHING_LEFT if verdicts.closed.all() and board.empty_rounds else SPENT
+        store.rows("update audit set finished_budget = $budget, ended = $why", budget=config.max_images, why=why)

@@ -1,0 +1,292 @@
+"""Captioned images → what is said of failures more often than of passes → descriptions worth a test.
+
+All images judged so far are looked at, plain and described, of the discovery and of tests: proof takes indices that
+nobody has looked at, so nothing is lost. Images of different prompts are compared within their prompt only.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mothlight.engine.audit.board import Board
+from mothlight.engine.audit.describe import Said, joined, parted
+from mothlight.engine.audit.proof import Mask, Verdicts, content
+from mothlight.engine.audit.waves import leads
+from mothlight.engine.records import Cluster, Origin, identify
+from mothlight.engine.stats import Floats
+from mothlight.sql import Store
+
+WORTH_TESTING = (1.0, 1.5, 2.0)
+"""Smallest z of a sentence in the first round, the second, and those after: chance stays, what is real grows."""
+WORTH_A_SECOND = 1.8
+"""Smallest z of a second sentence among the images of the first: the largest of some twenty by chance is near 2."""
+PER_GROUP = 2
+"""Single sentences taken from a group of failures."""
+EXPLAINED = 0.5
+"""A sentence whose images fail at least so often needs no second one beside it."""
+TOGETHER = 2
+"""Failures of which both sentences must be said."""
+LONGEST = 4
+"""Sentences of a description, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A description of a label's images, the event to watch, and how well it sets failures apart."""
+
+    score: float
+    said: Said
+    """Its sentences."""
+    event: str
+    origin: Origin
+    cluster_id: str | None = None
+    parent_id: str | None = None
+
+    @property
+    def description(self) -> str:
+        """The sentences in the one order that they always have."""
+        return joined(self.said)
+
+
+@dataclass(frozen=True)
+class Material:
+    """The captioned images (N) of a label that pass the gate, and what each classifier (C) made of them."""
+
+    label: str
+    ids: Sequence[str]
+    said: Sequence[Said]
+    """Of each image: what its caption says, and its prompt."""
+    asked: Sequence[str]
+    """The description in its prompt; empty for a plain one."""
+    predicted: NDArray[np.object_]
+    """(N, C)."""
+    failed: Mask
+    """(N, C)."""
+    weights: Floats
+    """(N): how many images that pass everywhere each of those that are captioned stands for; 1 for failures."""
+
+    def subset(self, kept: Mask) -> "Material":
+        """Only some of the images."""
+        rows = [int(row) for row in np.flatnonzero(kept)]
+        return Material(
+            self.label,
+            [self.ids[row] for row in rows],
+            [self.said[row] for row in rows],
+            [self.asked[row] for row in rows],
+            self.predicted[rows],
+            self.failed[rows],
+            self.weights[rows],
+        )
+
+    def saying(self, sentences: Said) -> Mask:
+        """(N): all of these are said."""
+        return np.array([sentences <= own for own in self.said], bool)
+
+
+def read_material(store: Store, label: str, classifiers: Sequence[str], read: Callable[[str], Said]) -> Material:
+    """What the database holds of a label; `read` turns a caption into sentences."""
+    columns = {name: column for column, name in enumerate(classifiers)}
+    rows = store.step("material", label=label)
+    ids = list(dict.fromkeys(row[0] for row in rows))
+    place = {image_id: row for row, image_id in enumerate(ids)}
+    said: list[Said] = [frozenset()] * len(ids)
+    asked = [""] * len(ids)
+    predicted = np.full((len(ids), len(classifiers)), "", dtype=object)
+    failed = np.zeros((len(ids), len(classifiers)), bool)
+    weights = np.ones(len(ids))
+    for image_id, description, text, classifier, answer, wrong, weight in rows:
+        row, column = place[image_id], columns[classifier]
+        if not column:
+            said[row] = read(text) | parted(description)
+        asked[row], weights[row] = description, weight
+        predicted[row, column], failed[row, column] = answer, wrong
+    return Material(label, ids, said, asked, predicted, failed, weights)
+
+
+def contrast(said: Mask, strata: NDArray[np.int64], group: Mask, weights: Floats) -> Floats:
+    """(S): z of each sentence (N, S) in a group (N) against controls of some weights (N), within each stratum (N).
+
+    The test of Mantel and Haenszel (1959) with a continuity correction of ½; controls that stand for many count as
+    their effective number, (Σw)² / Σw².
+    """
+    count = int(strata.max(initial=-1)) + 1
+    member = np.zeros((count, len(strata)))
+    member[strata, np.arange(len(strata))] = 1
+    cases, hits = member @ group, member @ (said * group[:, None])
+    mass, square = member @ weights, member @ weights**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        controls = np.where(square > 0, mass**2 / square, 0.0)
+        others = (
+            np.where(mass[:, None] > 0, (member @ (said * weights[:, None])) / mass[:, None], 0) * controls[:, None]
+        )
+        total = (cases + controls)[:, None]
+        both = hits + others
+        usable = ((cases > 0) & (controls > 0))[:, None] & (total > 1)
+        expected = np.where(usable, cases[:, None] * both / total, hits)
+        spread = cases[:, None] * controls[:, None] * both * (total - both) / (total**2 * (total - 1))
+    variance = np.where(usable, spread, 0).sum(axis=0)
+    surplus = (hits - expected).sum(axis=0)
+    z: Floats = np.where(variance > 1e-9, (surplus - 0.5) / np.sqrt(np.maximum(variance, 1e-9)), 0.0)
+    return z
+
+
+def unexplained(material: Material, board: Board, verdicts: Verdicts) -> Mask:
+    """(N, C): the image says no confirmed description of that classifier and label."""
+    left = np.ones(material.failed.shape, bool)
+    for row in np.flatnonzero(verdicts.found).tolist():
+        hypothesis = board.hypotheses[row]
+        if hypothesis.prompt.label == material.label:
+            says = material.saying(parted(hypothesis.prompt.description))
+            left[np.ix_(says, verdicts.confirmed[row])] = False
+    return left
+
+
+def mine(
+    material: Material, board: Board, verdicts: Verdicts, clusters: Iterable[Cluster], smallest: int
+) -> list[Candidate]:
+    """Descriptions of a label that are new, the best first; those that differ in plain words only are one."""
+    known = {
+        (content(one.prompt.description), one.event) for one in board.hypotheses if one.prompt.label == material.label
+    }
+    found: list[Candidate] = []
+    bar = WORTH_TESTING[min(board.round, len(WORTH_TESTING) - 1)]
+    left = unexplained(material, board, verdicts)
+    by_classifier: dict[str, list[Cluster]] = {}
+    for cluster in clusters:
+        by_classifier.setdefault(cluster.classifier, []).append(cluster)
+    for column, name in enumerate(board.classifiers):
+        open_ones = material.subset(left[:, column])
+        found += _of_classifier(open_ones, column, bar, by_classifier.get(name, []), smallest)
+        found += _longer(open_ones, column, board)
+    found += _shorter(material.label, board, verdicts)
+    found += _both(material, board, verdicts)
+    best: list[Candidate] = []
+    for one in sorted(found, key=lambda c: (-c.score, len(c.said), -len(c.event), _shuffled(c), c.event)):
+        words = content(one.description)
+        taken = any(
+            words == content(other.description) and (one.event == other.event or "" in (one.event, other.event))
+            for other in best
+        )
+        if not taken and (words, one.event) not in known and words:
+            best.append(one)
+    return best
+
+
+def _shuffled(candidate: Candidate) -> str:
+    """An order that has nothing to do with the alphabet."""
+    return identify("order", candidate.description)
+
+
+def _vocabulary(material: Material) -> tuple[list[str], Mask, NDArray[np.int64]]:
+    """The sentences, who says them (N, S), and the stratum of each image (N): its prompt."""
+    words = sorted(frozenset().union(*material.said)) if material.said else []
+    column = {word: place for place, word in enumerate(words)}
+    said = np.zeros((len(material.ids), len(words)), bool)
+    for row, own in enumerate(material.said):
+        said[row, [column[word] for word in own]] = True
+    _, strata = np.unique(np.array(material.asked, np.str_), return_inverse=True)
+    return words, said, strata.astype(np.int64)
+
+
+def _of_classifier(
+    material: Material, column: int, bar: float, clusters: Sequence[Cluster], smallest: int
+) -> Iterator[Candidate]:
+    """The best single sentences of each group of failures, and a second one beside the best."""
+    words, said, strata = _vocabulary(material)
+    failed = material.failed[:, column]
+    weights = np.where(failed, 0.0, material.weights)
+    if not words or not failed.any():
+        return
+    for event, group, cluster_id in _groups(material, column, clusters, smallest):
+        z = contrast(said, strata, group, weights)
+        z[(said & group[:, None]).sum(axis=0) == 0] = 0
+        order = sorted(range(len(words)), key=lambda at: (-z[at], words[at]))
+        for at in order[:PER_GROUP]:
+            if z[at] > bar:
+                yield Candidate(float(z[at]), frozenset({words[at]}), event, "failures", cluster_id)
+        if z[order[0]] > bar:
+            for score, second in _second(frozenset({words[order[0]]}), words, said, strata, group, weights):
+                both = frozenset({words[order[0]], second})
+                yield Candidate((float(z[order[0]]) + score) / 2, both, event, "failures", cluster_id)
+
+
+def _groups(
+    material: Material, column: int, clusters: Sequence[Cluster], smallest: int
+) -> Iterator[tuple[str, Mask, str | None]]:
+    """All failures, those with the same prediction, and the parts into which the embeddings of either fall."""
+    failed = material.failed[:, column]
+    whole = {(cluster.predicted, cluster.place): cluster.cluster_id for cluster in clusters}
+    yield "", failed, whole.get(("", 0))
+    for predicted in sorted(set(material.predicted[failed, column].tolist())):
+        group = failed & (material.predicted[:, column] == predicted)
+        if group.sum() >= smallest:
+            yield predicted, group, whole.get((predicted, 0))
+    for cluster in clusters:
+        if cluster.place:
+            members = set(cluster.members)
+            group = failed & np.array([key in members for key in material.ids], bool)
+            if group.sum() >= smallest:
+                yield cluster.predicted, group, cluster.cluster_id
+
+
+def _second(
+    first: Said, words: Sequence[str], said: Mask, strata: NDArray[np.int64], group: Mask, weights: Floats
+) -> Iterator[tuple[float, str]]:
+    """The sentence that sets failures apart among images that say all of `first`, if one does, and its z."""
+    own = said[:, [at for at, word in enumerate(words) if word in first]].all(axis=1)
+    failing, passing = float((group & own).sum()), float(weights[own].sum())
+    if failing < TOGETHER or failing >= EXPLAINED * (failing + passing):
+        return
+    z = contrast(said[own], strata[own], group[own], weights[own])
+    z[(said & (group & own)[:, None]).sum(axis=0) < TOGETHER] = 0
+    z[[at for at, word in enumerate(words) if word in first]] = 0
+    at = min(range(len(words)), key=lambda one: (-z[one], words[one]))
+    if z[at] > WORTH_A_SECOND:
+        yield float(z[at]), words[at]
+
+
+def _longer(material: Material, column: int, board: Board) -> Iterator[Candidate]:
+    """Descriptions under test with a sentence more, where their failures share one."""
+    words, said, strata = _vocabulary(material)
+    failed = material.failed[:, column]
+    weights = np.where(failed, 0.0, material.weights)
+    for one in board.hypotheses:
+        first = parted(one.prompt.description)
+        if one.prompt.label != material.label or len(first) >= LONGEST or not first <= set(words):
+            continue
+        group = failed & ((material.predicted[:, column] == one.event) | (one.event == ""))
+        for score, second in _second(first, words, said, strata, group, weights):
+            yield Candidate(score, first | {second}, one.event, "longer", parent_id=one.hypothesis_id)
+
+
+def _shorter(label: str, board: Board, verdicts: Verdicts) -> Iterator[Candidate]:
+    """Confirmed descriptions with a sentence less: the bug may need only the others."""
+    for row in np.flatnonzero(verdicts.found).tolist():
+        one = board.hypotheses[row]
+        said = parted(one.prompt.description)
+        if one.prompt.label == label and len(said) > 1:
+            for dropped in sorted(said):
+                yield Candidate(one.score, said - {dropped}, one.event, "shorter", parent_id=one.hypothesis_id)
+
+
+def _both(material: Material, board: Board, verdicts: Verdicts) -> Iterator[Candidate]:
+    """Two confirmed descriptions together, the two strongest that a caption ever said together."""
+    rows = [row for row in leads(board, verdicts) if board.hypotheses[row].prompt.label == material.label]
+    for first, second in combinations(rows, 2):
+        one, two = board.hypotheses[first], board.hypotheses[second]
+        said = parted(one.prompt.description) | parted(two.prompt.description)
+        shared = (verdicts.confirmed[first] & verdicts.confirmed[second]).any()
+        same = one.event == two.event or "" in (one.event, two.event)
+        if shared and same and len(said) <= LONGEST and material.saying(said).any():
+            event = one.event or two.event
+            yield Candidate(min(one.score, two.score), said, event, "joined", parent_id=one.hypothesis_id)
+            return
+
+
+def failures_left(material: Material, board: Board, verdicts: Verdicts) -> int:
+    """Plain images of which some classifier's failure is explained by nothing confirmed."""
+    plain = np.array([not asked for asked in material.asked], bool)
+    return int((material.failed & unexplained(material, board, verdicts))[plain].any(axis=1).sum())

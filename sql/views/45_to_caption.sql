@@ -1,0 +1,27 @@
+create or replace view to_caption as
+with judged as (
+    select
+        outcome.image_id,
+        image.chunk_id,
+        image.prompt_id,
+        any_value(image.index) as index,
+        bool_or(verdict = 'failure') as failed
+    from outcome
+    join image using (image_id)
+    where passed
+    group by all
+),
+ranked as (
+    select
+        *,
+        count(*) filter (failed) over (partition by prompt_id) as failures,
+        row_number() over (partition by prompt_id, failed order by image_id) as place
+    from judged
+)
+select image_id, chunk_id, prompt_id, index
+from ranked
+where (failed or place <= failures)
+    and image_id not in (from caption select image_id union all from caption_failure select image_id)
+    and prompt_id not in (select prompt_id from hypothesis join decision using (hypothesis_id) where status = 'confirmed');
+
+comment on view to_caption is 'Images that wait for a caption: all failures that pass the gate, and as many of each prompt that no classifier fails on; prompts that are confirmed need none.';
