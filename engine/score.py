@@ -48,6 +48,7 @@ class Bug:
     label: str
     sentences: frozenset[str]
     predicted: str
+    """Empty: any error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +127,11 @@ def score(store: Store, config: AuditConfig, models: Models, truth: Truth, pairs
         },
         "findings": [
             {
-                **{key: one.finding[key] for key in ("classifier", "label", "predicted", "description")},
+                **{key: one.finding[key] for key in ("classifier", "label", "predicted", "description", "selected")},
                 "kind": one.kind,
-                "effect": round(one.finding["effect"], 3),
+                **{key: round(one.finding[key], 3) for key in ("effect", "effect_low", "effect_high")},
                 "true_effect": round(one.pairs.effect, 3),
+                "true_error": round(one.pairs.error, 4),
                 "true_pairs": one.pairs.pairs,
             }
             for one in scored
@@ -182,7 +184,7 @@ def _scored(
             bug
             for bug in truth.bugs
             if (bug.classifier, bug.label) == (finding["classifier"], finding["label"])
-            and finding["event"] in ("", bug.predicted)
+            and (not bug.predicted or finding["event"] in ("", bug.predicted))
         ),
         None,
     )

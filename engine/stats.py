@@ -19,8 +19,8 @@ LARGEST_LOG = 700.0
 """exp of more would overflow a double; an e-value that large needs no more digits."""
 MISSED = 0.05
 """How often, at most, a confidence sequence ever leaves out the truth."""
-HALVED = 30
-"""Halvings of an interval of length 2 until a bound is known to a billionth."""
+HALVED = 18
+"""Halvings of an interval of length 2 until a bound is known to a hundred-thousandth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,14 @@ class Pairs:
     def effect(self) -> float:
         """The mean difference; 0 without pairs."""
         return (self.more - self.less) / self.pairs if self.pairs else 0.0
+
+    @property
+    def error(self) -> float:
+        """Its standard error; 0 without pairs."""
+        if not self.pairs:
+            return 0.0
+        variance = (self.more + self.less) / self.pairs - self.effect**2
+        return float((max(variance, 0.0) / self.pairs) ** 0.5)
 
 
 def mcnemar_exact(counts: Pairs) -> float:

@@ -166,11 +166,9 @@ def mine(
     best: list[Candidate] = []
     for one in sorted(found, key=lambda c: (-c.score, len(c.said), -len(c.event), _shuffled(c), c.event)):
         words = content(one.description)
-        taken = any(
-            words == content(other.description) and (one.event == other.event or "" in (one.event, other.event))
-            for other in best
-        )
-        if not taken and (words, one.event) not in known and words:
+        now = {other.event for other in best if content(other.description) == words}
+        before = {event for said, event in known if said == words}  # any error there holds each single one
+        if words and not {one.event, ""} & (now | before) and not (now and not one.event):
             best.append(one)
     return best
 

@@ -12,7 +12,9 @@ from mothlight.engine.records import Hypothesis, Plan, Prompt
 from mothlight.sql import Store
 
 PATIENCE = 200
-"""Pairs that a test of the first round may be away from its answer; twice as many in each round after."""
+"""Pairs that an answer may take in the first round, those so far included; twice as many in each round after."""
+FULL_WAVE = 12
+"""Prompts of a wave; one of fewer takes more indices, if no test is nearer to its answer."""
 LIKELY = log(20.0)
 """Log evidence from which on a hypothesis is expected to be confirmed, so that its reserve is set aside."""
 RESERVE_SHARE = 0.25
@@ -114,24 +116,37 @@ def next_test(config: AuditConfig, board: Board, verdicts: Verdicts) -> list[Pla
     to_go = pairs_to_go(board, verdicts, config.fdr, config.min_effect, sqrt(board.round))
     scores = np.array([one.score for one in board.hypotheses])
     order = np.lexsort((np.arange(len(scores)), -scores, to_go))
+    spent = board.pairs.max(axis=1)
     room = _room(config, board, verdicts)
     chosen: list[Hypothesis] = []
     longest: dict[str, float] = {}
     expected = 0.0
-    for row in order:
+    for row in order[spent[order] + to_go[order] <= PATIENCE * 2 ** (board.round - 1)]:
         own, label = float(to_go[row]), board.hypotheses[row].prompt.label
         plain = max(own - longest.get(label, 0.0), 0.0)
-        if own > PATIENCE * 2 ** (board.round - 1) or (chosen and expected + own + plain > room):
+        if chosen and expected + own + plain > room:
             break
         expected += own + plain
         longest[label] = max(own, longest.get(label, 0.0))
         chosen.append(board.hypotheses[row])
+    nearest = float(to_go.min(initial=np.inf))
     while chosen:
-        plans = paired(config, board, "test", [one.prompt for one in chosen], config.wave_images)
+        prompts = [one.prompt for one in chosen]
+        plans = paired(config, board, "test", prompts, config.wave_images)
         if planned_images(plans) <= room:
-            return plans
+            return _full(config, board, prompts, plans, room, nearest)
         chosen = chosen[: -max(1, len(chosen) // 8)]
     return []
+
+
+def _full(
+    config: AuditConfig, board: Board, prompts: Sequence[Prompt], plans: list[Plan], room: int, nearest: float
+) -> list[Plan]:
+    """The wave with twice and twice again as many indices, as long as it is small and every answer far."""
+    images = config.wave_images
+    while len(plans) * 2 * images <= min(room, FULL_WAVE * config.wave_images) and 4 * images <= nearest:
+        images *= 2
+    return paired(config, board, "test", prompts, images)
 
 
 def leads(board: Board, verdicts: Verdicts) -> list[int]:

@@ -5,6 +5,7 @@ with judged as (
         image.chunk_id,
         image.prompt_id,
         any_value(image.index) as index,
+        any_value(outcome.description) = '' as plain,
         bool_or(verdict = 'failure') as failed
     from outcome
     join image using (image_id)
@@ -20,8 +21,8 @@ ranked as (
 )
 select image_id, chunk_id, prompt_id, index
 from ranked
-where (failed or place <= failures)
+where (failed or (failures > 0 and place <= greatest(failures, case when plain then 48 else 0 end)))
     and image_id not in (from caption select image_id union all from caption_failure select image_id)
     and prompt_id not in (select prompt_id from hypothesis join decision using (hypothesis_id) where status = 'confirmed');
 
-comment on view to_caption is 'Images that wait for a caption: all failures that pass the gate, and as many of each prompt that no classifier fails on; prompts that are confirmed need none.';
+comment on view to_caption is 'Images that wait for a caption: all failures that pass the gate, and of each prompt with failures as many that no classifier fails on, of a plain one 48 at least; prompts that are confirmed need none.';

@@ -99,13 +99,18 @@ def test_what_is_nearer_its_answer_needs_fewer_pairs_and_what_is_answered_none()
 
 
 def test_a_wave_takes_fresh_indices_for_the_baseline_and_each_description() -> None:
-    plans = next_test(CONFIG, *_judged({hypothesis("thing 0."): Pairs(), hypothesis("thing 1."): Pairs()}))
+    plans = next_test(CONFIG, *_judged({hypothesis(f"thing {k}."): Pairs() for k in range(9)}))
     assert [(plan.prompt.description, plan.first_index, plan.images) for plan in plans] == [
         ("", 48, 12),
-        ("thing 0.", 48, 12),
-        ("thing 1.", 48, 12),
+        *((f"thing {k}.", 48, 12) for k in range(9)),
     ]
     assert {plan.wave for plan in plans} == {1}
+
+
+def test_a_small_wave_takes_more_indices_while_the_answer_is_far() -> None:
+    near, far = ({hypothesis("thing."): Pairs(24, more)} for more in (10, 4))
+    assert {plan.images for plan in next_test(CONFIG, *_judged(near))} == {12}
+    assert {plan.images for plan in next_test(CONFIG, *_judged(far))} == {24}
 
 
 def _judged(
@@ -143,7 +148,7 @@ def test_a_small_budget_goes_to_the_best_of_the_discovery() -> None:
 
 
 def test_what_is_put_aside_comes_back_in_a_later_round() -> None:
-    own = {hypothesis("slow."): (Pairs(48, 5, 2), Pairs(48, 5, 2))}
+    own = {hypothesis("slow."): (Pairs(72, 5, 2), Pairs(72, 5, 2))}
     assert next_test(CONFIG, *_judged(own, number=1)) == []
     assert next_test(CONFIG, *_judged(own, number=4)) != []
 
