@@ -14,6 +14,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -21,9 +22,11 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from free_captions import served
 from numpy.typing import NDArray
 
 from mothlight.engine.records import Prompt
+from mothlight.engine.score import says
 from mothlight.engine.world.render import Renderer
 from mothlight.engine.world.scene import ATTRIBUTES, LABELS, SENTENCES
 
@@ -271,7 +274,7 @@ def judge(rules: Sequence[Rule], effects: Mapping[Rule, float], result: Mapping[
     rows = []
     for rule in rules:
         own = [finding for finding in result["findings"] if is_of(finding, rule)]
-        named = [any(sentence in finding["description"] for sentence in rule.sentences) for finding in own]
+        named = [any(says(finding["description"], sentence) for sentence in rule.sentences) for finding in own]
         rows.append(
             {
                 **asdict(rule),
@@ -388,10 +391,18 @@ def main() -> None:
     parser.add_argument("--settings", default="", help="lines of TOML over the built-in audit's")
     parser.add_argument("--tag", default="", help="names the audits of other settings")
     parser.add_argument("--keep", type=Path, default=ROOT / "build" / "planted")
+    parser.add_argument(
+        "--free", action="store_true", help="captions in free style, from an endpoint (free_captions.py)"
+    )
     arguments = parser.parse_args()
     folder: Path = arguments.keep
     folder.mkdir(parents=True, exist_ok=True)
-    figures: dict[str, Any] = {str(images): result for images, result in run_sets(arguments, folder)}
+    with ExitStack() as stack:
+        if arguments.free:
+            url = stack.enter_context(served())
+            arguments.tag += "-free"
+            arguments.settings += f'\ncaptioner = {{ url = "{url}", model = "free" }}'
+        figures: dict[str, Any] = {str(images): result for images, result in run_sets(arguments, folder)}
     if arguments.nulls:
         figures["nulls"] = run_nulls(arguments, folder)
     seconds = [one for result in figures.values() for one in result.get("seconds", ())]

@@ -160,7 +160,14 @@ def summary(planted: Sequence[Bug], scored: Sequence[Scored]) -> dict[str, Any]:
 
 def names(bug: Bug, findings: Iterable[Scored]) -> bool:
     """Whether one of the findings says a sentence of the bug."""
-    return any(sentence in one.finding["description"] for one in findings for sentence in bug.sentences)
+    return any(says(one.finding["description"], sentence) for one in findings for sentence in bug.sentences)
+
+
+def says(description: str, sentence: str) -> bool:
+    """Whether a description says a sentence, or the same of tinyworld's scenes in other words."""
+    from mothlight.engine.world.scene import SENTENCES, mentioned  # the audit imports this module, but never the world
+
+    return sentence in description or (sentence in SENTENCES and SENTENCES[sentence] in mentioned(description).items())
 
 
 def _scored(
@@ -191,7 +198,7 @@ def _scored(
     counts = measured(fresh)
     if counts.effect <= truth.min_effect:
         kind = "false"
-    elif bug is not None and any(sentence in finding["description"] for sentence in bug.sentences):
+    elif bug is not None and any(says(finding["description"], sentence) for sentence in bug.sentences):
         kind = "planted"
     elif drawn is None or measured(drawn).effect > truth.min_effect:
         kind = "natural"

@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from time import perf_counter
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mothlight.engine.audit.loop import run_audit
 from mothlight.engine.batch import Batch, Stage, batches
-from mothlight.engine.config import AuditConfig, ServedModel
+from mothlight.engine.config import AuditConfig, ServedDescriber, ServedModel
 from mothlight.engine.errors import BundleError
 from mothlight.engine.executor.pipeline import Pipeline, StageStats
 from mothlight.engine.executor.source import all_batches, missing_chunks
@@ -29,10 +30,13 @@ from mothlight.engine.opening import Models
 from mothlight.engine.records import Chunk, Plan
 from mothlight.engine.stages.caption import Caption, Captioner, build_captioner
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, gate_stage
-from mothlight.engine.stages.embed import EmbedStage
+from mothlight.engine.stages.embed import EmbedStage, embed_texts
 from mothlight.engine.stages.encode import EncodeStage, from_jpeg
 from mothlight.engine.stages.generate import DiffusionStage, DrawStage, GenerateStage
 from mothlight.sql import Store
+
+if TYPE_CHECKING:
+    from mothlight.engine.stages.served import ServedProposer
 
 CAPTIONED = 4
 """Of so many images about one gets a caption: what fails, and as many that pass."""
@@ -74,6 +78,7 @@ class Session:
         self.run_id = 0
         self._title, self._found = "", 0
         self._ready_captioner: Captioner | None = None
+        self._proposer: ServedProposer | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +107,7 @@ class Session:
             KeyboardInterrupt: it was told to stop; what is committed stands.
         """
         self.run_id = _begin_run(self.store, self.config, self.threads, self.runs_on)
-        run_audit(self.store, self.config, [name for name, _ in self.names], self)
+        run_audit(self.store, self.config, dict(self.names), self)
         self.store.rows("update run set ended_at = $now where run_id = $run", now=_now(), run=self.run_id)
 
     def seconds_per_image(self) -> float:
@@ -195,6 +200,23 @@ class Session:
         stat.batches += 1
         stat.images += len(made)
         self.progress.advance(len(made))
+
+    def propose(self, failing: Sequence[str], passing: Sequence[str], showing: int) -> str:
+        """See `audit.rounds.Helpers`."""
+        if not isinstance(self.config.describer, ServedDescriber):
+            return ""
+        from mothlight.engine.stages.served import ServedProposer  # only who is served loads an HTTP client
+
+        self._proposer = self._proposer or ServedProposer(self.config.describer)
+        return self._proposer.propose(failing, passing, showing)
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
+        """See `audit.rounds.Helpers`."""
+        bundle = self.models.embedder
+        if "embed_text" not in bundle.manifest.graphs:
+            return None
+        vectors = embed_texts(bundle, texts, self.engines)
+        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float64)
 
     def say(self, phase: str, found: int) -> None:
         """See `audit.loop.Mechanism`."""

@@ -4,19 +4,20 @@ Every step is a function of what is committed and of the budget. So a killed aud
 way, and one that is given a larger budget goes on from where it stopped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from mothlight.engine.audit import books, waves
 from mothlight.engine.audit.board import read_board
+from mothlight.engine.audit.describe import Names
 from mothlight.engine.audit.proof import judge
-from mothlight.engine.audit.rounds import begin_round, failures_by_label
+from mothlight.engine.audit.rounds import Helpers, begin_round, failures_by_label
 from mothlight.engine.config import AuditConfig
 from mothlight.engine.records import Plan
 from mothlight.sql import Store
 
 
-class Mechanism(Protocol):
+class Mechanism(Helpers, Protocol):
     """What the audit needs done; how it is done is none of its business."""
 
     def make(self, plans: Sequence[Plan]) -> None:
@@ -32,12 +33,16 @@ class Mechanism(Protocol):
         ...
 
 
-def run_audit(store: Store, config: AuditConfig, classifiers: Sequence[str], mechanism: Mechanism) -> None:
-    """Run an audit to its end, or from where it stopped to its end."""
-    if not read_board(store, classifiers).plans:
+def run_audit(
+    store: Store, config: AuditConfig, classifiers: Mapping[str, Sequence[str]], mechanism: Mechanism
+) -> None:
+    """Run an audit to its end, or from where it stopped to its end; `classifiers` have the labels that each knows."""
+    names = Names({label for own in classifiers.values() for label in own} | {label.name for label in config.labels})
+    order = list(classifiers)
+    if not read_board(store, order).plans:
         waves.save(store, waves.first_look(config), config.max_images)
     while True:
-        board = read_board(store, classifiers)
+        board = read_board(store, order)
         mechanism.say(_title(board.last), books.confirmed(store))
         mechanism.make(board.last)
         if board.last[0].phase == "test" and not books.is_counted(store, board.last[0].wave):
@@ -46,7 +51,7 @@ def run_audit(store: Store, config: AuditConfig, classifiers: Sequence[str], mec
         if board.last[0].phase == "discovery" and board.last[0].wave > board.mined_upto:
             mechanism.say("describing failures", books.confirmed(store))
             mechanism.caption()
-            begin_round(store, config, board, verdicts)
+            begin_round(store, config, board, verdicts, names, mechanism)
         elif plans := waves.next_test(config, board, verdicts):
             waves.save(store, plans, config.max_images)
         elif waves.another_round(config, board, verdicts):
@@ -56,7 +61,7 @@ def run_audit(store: Store, config: AuditConfig, classifiers: Sequence[str], mec
             else:
                 mechanism.say("describing failures", books.confirmed(store))
                 mechanism.caption()
-                begin_round(store, config, board, verdicts)
+                begin_round(store, config, board, verdicts, names, mechanism)
         elif plans := waves.next_reserve(config, board, verdicts):
             waves.save(store, plans, config.max_images)
         else:

@@ -4,16 +4,16 @@ All images judged so far are looked at, plain and described, of the discovery an
 nobody has looked at, so nothing is lost. Images of different prompts are compared within their prompt only.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mothlight.engine.audit.board import Board
-from mothlight.engine.audit.describe import Said, joined, parted
-from mothlight.engine.audit.proof import Mask, Verdicts, content
+from mothlight.engine.audit.describe import Said, content, joined, parted
+from mothlight.engine.audit.proof import Mask, Verdicts
 from mothlight.engine.audit.waves import leads
 from mothlight.engine.records import Cluster, Origin, identify
 from mothlight.engine.stats import Floats
@@ -67,6 +67,9 @@ class Material:
     """(N, C)."""
     weights: Floats
     """(N): how many images that pass everywhere each of those that are captioned stands for; 1 for failures."""
+    captions: Sequence[str] = ()
+    likeness: Mapping[str, Floats] = field(default_factory=dict)
+    """How like each image (N) is to a sentence, by the embedder; empty where it reads no text."""
 
     def subset(self, kept: Mask) -> "Material":
         """Only some of the images."""
@@ -79,6 +82,8 @@ class Material:
             self.predicted[rows],
             self.failed[rows],
             self.weights[rows],
+            [self.captions[row] for row in rows] if self.captions else (),
+            {sentence: own[rows] for sentence, own in self.likeness.items()},
         )
 
     def saying(self, sentences: Said) -> Mask:
@@ -86,24 +91,34 @@ class Material:
         return np.array([sentences <= own for own in self.said], bool)
 
 
-def read_material(store: Store, label: str, classifiers: Sequence[str], read: Callable[[str], Said]) -> Material:
-    """What the database holds of a label; `read` turns a caption into sentences."""
+def read_material(store: Store, label: str, classifiers: Sequence[str]) -> Material:
+    """What the database holds of a label; of what is said, only what its prompts ask for."""
     columns = {name: column for column, name in enumerate(classifiers)}
     rows = store.step("material", label=label)
     ids = list(dict.fromkeys(row[0] for row in rows))
     place = {image_id: row for row, image_id in enumerate(ids)}
-    said: list[Said] = [frozenset()] * len(ids)
-    asked = [""] * len(ids)
+    captions, asked = [""] * len(ids), [""] * len(ids)
     predicted = np.full((len(ids), len(classifiers)), "", dtype=object)
     failed = np.zeros((len(ids), len(classifiers)), bool)
     weights = np.ones(len(ids))
     for image_id, description, text, classifier, answer, wrong, weight in rows:
         row, column = place[image_id], columns[classifier]
-        if not column:
-            said[row] = read(text) | parted(description)
-        asked[row], weights[row] = description, weight
+        captions[row], asked[row], weights[row] = text, description, weight
         predicted[row, column], failed[row, column] = answer, wrong
-    return Material(label, ids, said, asked, predicted, failed, weights)
+    said = [parted(description) for description in asked]
+    return Material(label, ids, said, asked, predicted, failed, weights, captions)
+
+
+def with_said(material: Material, said: Sequence[Said]) -> Material:
+    """With what captions say besides."""
+    return replace(material, said=[one | more for one, more in zip(material.said, said, strict=True)])
+
+
+def with_proposals(material: Material, sentences: Iterable[str]) -> Material:
+    """With sentences that hold of an image if all words of theirs that say something stand in its caption."""
+    words = {sentence: content(sentence) for sentence in sentences}
+    captions = [content(caption) for caption in material.captions]
+    return with_said(material, [frozenset(one for one, own in words.items() if own <= caption) for caption in captions])
 
 
 def contrast(said: Mask, strata: NDArray[np.int64], group: Mask, weights: Floats) -> Floats:
@@ -201,6 +216,8 @@ def _of_classifier(
     for event, group, cluster_id in _groups(material, column, clusters, smallest):
         z = contrast(said, strata, group, weights)
         z[(said & group[:, None]).sum(axis=0) == 0] = 0
+        if material.likeness:
+            z = (z + _likeness(material, words, group, weights)) / np.sqrt(2)
         order = sorted(range(len(words)), key=lambda at: (-z[at], words[at]))
         for at in order[:PER_GROUP]:
             if z[at] > bar:
@@ -209,6 +226,21 @@ def _of_classifier(
             for score, second in _second(frozenset({words[order[0]]}), words, said, strata, group, weights):
                 both = frozenset({words[order[0]], second})
                 yield Candidate((float(z[order[0]]) + score) / 2, both, event, "failures", cluster_id)
+
+
+def _likeness(material: Material, words: Sequence[str], group: Mask, weights: Floats) -> Floats:
+    """(S): how much more like its plain images of the group are than those that pass, as Welch's z.
+
+    Bias-to-text (Kim and others, CVPR 2024) ranks keywords by the same difference of means.
+    """
+    plain = np.array([not asked for asked in material.asked], bool)
+    own, others = group & plain, (weights > 0) & plain
+    if own.sum() < 2 or others.sum() < 2:
+        return np.zeros(len(words))
+    like = np.stack([material.likeness.get(word, np.zeros(len(plain))) for word in words], axis=1)
+    error = np.sqrt(like[own].var(axis=0, ddof=1) / own.sum() + like[others].var(axis=0, ddof=1) / others.sum())
+    difference = like[own].mean(axis=0) - like[others].mean(axis=0)
+    return np.asarray(np.where(error > 0, difference / np.maximum(error, 1e-12), 0.0))
 
 
 def _groups(

@@ -1,19 +1,17 @@
 """Pairs → e-values → what stands confirmed, what is refuted, and how far each test still is from an answer."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mothlight.engine.audit.board import Board
+from mothlight.engine.audit.describe import content
 from mothlight.engine.stats import BETS, Floats, effect_bounds, log_e_values, q_values
 
 PRIOR_PAIRS, PRIOR_MORE, PRIOR_LESS = 8, 0.2, 0.05
 """What a test that has no pairs yet is taken for: so many pairs of a description that adds 15 points."""
-PLAIN_WORDS = frozenset(["a", "an", "and", "are", "be", "is", "it", "its", "of", "the", "them", "there", "with"])
-"""Words that make two descriptions no different."""
 Mask = NDArray[np.bool_]
 
 
@@ -80,17 +78,6 @@ def together(board: Board, strong: Mask) -> list[str]:
                 first, second = sorted((bugs[row], bugs[other]))
                 bugs = [first if bug == second else bug for bug in bugs]
     return bugs
-
-
-def content(description: str) -> frozenset[str]:
-    """The words of a description that say something, in one case and number."""
-    return frozenset(_words(description))
-
-
-def _words(description: str) -> Iterator[str]:
-    for word in re.findall(r"\w+", description.casefold()):
-        if word not in PLAIN_WORDS:
-            yield word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def pairs_to_go(board: Board, verdicts: Verdicts, fdr: float, min_effect: float, optimism: float) -> Floats:

@@ -1,29 +1,120 @@
 """A round: all that was judged so far is looked at again, and what it says becomes a batch of tests."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
 
 from mothlight.engine.audit import books
 from mothlight.engine.audit.board import Board
-from mothlight.engine.audit.describe import Said, sentences
+from mothlight.engine.audit.describe import Names, Reader, parted, proposals, style_of
 from mothlight.engine.audit.discover import discover
-from mothlight.engine.audit.mine import Candidate, Material, failures_left, mine, read_material
+from mothlight.engine.audit.mine import (
+    Candidate,
+    Material,
+    failures_left,
+    mine,
+    read_material,
+    unexplained,
+    with_proposals,
+    with_said,
+)
 from mothlight.engine.audit.proof import Verdicts
-from mothlight.engine.config import AuditConfig
-from mothlight.engine.records import Hypothesis
-from mothlight.engine.stats import round_share
+from mothlight.engine.config import AuditConfig, ServedDescriber
+from mothlight.engine.records import Hypothesis, identify
+from mothlight.engine.stats import Floats, round_share
 from mothlight.sql import Store
 
+SHOWN = 20
+"""Captions of failures, and as many of passes, that a language model is shown at once."""
+SHOWINGS = 3
+"""How often it is shown others (VisDiff, CVPR 2024: three times 20 against 20)."""
 
-def begin_round(store: Store, config: AuditConfig, board: Board, verdicts: Verdicts) -> None:
+
+class Helpers(Protocol):
+    """Models that a round asks about words."""
+
+    def propose(self, failing: Sequence[str], passing: Sequence[str], showing: int) -> str:
+        """What a language model says sets captions of failures apart from others; empty if it refuses."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Floats | None:
+        """Where sentences lie among the images, (T, D) of norm 1; None if the embedder reads no text."""
+        ...
+
+
+def begin_round(
+    store: Store, config: AuditConfig, board: Board, verdicts: Verdicts, names: Names, helpers: Helpers
+) -> None:
     """Group all failures, describe those that nothing confirmed explains, and write down what is to be tested."""
     clusters = discover(store, config, board.round + 1)
     chosen: list[tuple[int, Candidate, str]] = []
+    read = _readers(store, config, names)
     for label in config.labels:
-        material = _material(store, config, board, label.name)
+        material = _read(store, config, board, verdicts, read[label.name], helpers)
         own = [cluster for cluster in clusters if cluster.label == label.name]
         best = mine(material, board, verdicts, own, config.min_group)[: config.max_hypotheses_per_label]
         chosen += [(place, candidate, label.name) for place, candidate in enumerate(best)]
     books.save_round(store, config, board, clusters, _hypotheses(config, board, chosen))
+
+
+def _readers(store: Store, config: AuditConfig, names: Names) -> dict[str, Reader]:
+    """One for each label, all of the style that the settings say, or that the first images' captions have."""
+    style = config.describer if isinstance(config.describer, str) else "phrases"
+    if style == "auto":
+        style = style_of([text for (text,) in store.step("first_captions")])
+    return {label.name: Reader(label.name, names, style, config.phrase_template) for label in config.labels}
+
+
+def _read(
+    store: Store, config: AuditConfig, board: Board, verdicts: Verdicts, reader: Reader, helpers: Helpers
+) -> Material:
+    """A label's images, and what is said of them."""
+    material = read_material(store, reader.label, board.classifiers)
+    tested = [one.prompt.description for one in board.hypotheses if one.prompt.label == reader.label]
+    known = [sentence for description in tested for sentence in sorted(parted(description))]
+    if isinstance(config.describer, ServedDescriber):
+        material = with_proposals(material, known)
+        material = with_proposals(material, _proposed(material, board, verdicts, reader, helpers))
+    else:
+        material = with_said(material, reader.read(material.captions, known))
+    if reader.style == "sentences":
+        return material
+    return _with_likeness(store, material, helpers)
+
+
+def _proposed(material: Material, board: Board, verdicts: Verdicts, reader: Reader, helpers: Helpers) -> list[str]:
+    """What a language model says of each classifier's failures that nothing confirmed explains."""
+    left = unexplained(material, board, verdicts)
+    found: list[str] = []
+    for column in range(len(board.classifiers)):
+        failing = np.flatnonzero(material.failed[:, column] & left[:, column]).tolist()
+        passing = np.flatnonzero(~material.failed[:, column]).tolist()
+        if not failing or not passing:
+            continue
+        for showing in range(SHOWINGS):
+            one, two = (_sample(material, rows, board.round, showing) for rows in (failing, passing))
+            found += proposals(helpers.propose(one, two, showing), reader.names, reader.template)
+    return list(dict.fromkeys(found))
+
+
+def _sample(material: Material, rows: Sequence[int], number: int, showing: int) -> list[str]:
+    """Captions in an order of chance that is the same every time."""
+    order = sorted(rows, key=lambda row: identify("shown", number, showing, material.ids[row]))
+    return [material.captions[row] for row in order[:SHOWN]]
+
+
+def _with_likeness(store: Store, material: Material, helpers: Helpers) -> Material:
+    """With how like each image is to each sentence."""
+    words = sorted(frozenset().union(*material.said)) if material.said else []
+    texts = helpers.embed_texts(words) if words else None
+    if texts is None:
+        return material
+    vectors = dict(store.step("vectors", images=list(material.ids)))
+    images = np.array([vectors[image_id] for image_id in material.ids], np.float64)
+    likeness = images @ texts.T
+    return replace(material, likeness={word: likeness[:, at] for at, word in enumerate(words)})
 
 
 def _hypotheses(config: AuditConfig, board: Board, chosen: Sequence[tuple[int, Candidate, str]]) -> list[Hypothesis]:
@@ -49,17 +140,11 @@ def _hypotheses(config: AuditConfig, board: Board, chosen: Sequence[tuple[int, C
 
 
 def failures_by_label(store: Store, config: AuditConfig, board: Board, verdicts: Verdicts) -> dict[str, int]:
-    """How many plain images of each label show a failure that nothing confirmed explains."""
-    return {
-        label.name: failures_left(_material(store, config, board, label.name), board, verdicts)
-        for label in config.labels
-    }
-
-
-def _material(store: Store, config: AuditConfig, board: Board, label: str) -> Material:
-    names = [one.name for one in config.labels]
-
-    def read(caption: str) -> Said:
-        return sentences(caption, names)
-
-    return read_material(store, label, board.classifiers, read)
+    """How many plain images of each label show a failure of which no caption says what a confirmed finding does."""
+    found = {}
+    for label in config.labels:
+        material = read_material(store, label.name, board.classifiers)
+        tested = [one.prompt.description for one in board.hypotheses if one.prompt.label == label.name]
+        known = {sentence for description in tested for sentence in parted(description)}
+        found[label.name] = failures_left(with_proposals(material, sorted(known)), board, verdicts)
+    return found

@@ -6,7 +6,8 @@ from math import log, sqrt
 import numpy as np
 
 from mothlight.engine.audit.board import Board
-from mothlight.engine.audit.proof import Verdicts, content, pairs_to_go
+from mothlight.engine.audit.describe import content
+from mothlight.engine.audit.proof import Verdicts, pairs_to_go
 from mothlight.engine.config import AuditConfig, LabelConfig
 from mothlight.engine.records import Hypothesis, Plan, Prompt
 from mothlight.sql import Store

@@ -1,6 +1,9 @@
 """Places images in a space in which like lies near like."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mothlight.engine.batch import Batch, Flight, Work, not_finite
 from mothlight.engine.device import Buffer, Device, Spec, Stream
@@ -8,6 +11,10 @@ from mothlight.engine.models.bundle import Bundle
 from mothlight.engine.models.engines import Engines
 from mothlight.engine.models.resize import matrices_on
 from mothlight.engine.models.runner import Bound, Single
+from mothlight.engine.models.tokenizer import BundleTokenizer
+
+TEXTS = 64
+"""Embedded at once."""
 
 
 class ImageEmbedder:
@@ -53,3 +60,12 @@ class EmbedStage:
     def finish(self, batch: Batch) -> Batch:
         """See `Stage`."""
         return batch.with_failures(not_finite(batch, "embedding", "the embedding is not finite"))
+
+
+def embed_texts(bundle: Bundle, texts: Sequence[str], engines: Engines) -> NDArray[np.float32]:
+    """Where texts lie among the images (T, D); the bundle has the graph `embed_text`."""
+    runner, tokenizer = engines.runner(bundle, "embed_text"), BundleTokenizer(bundle)
+    parts = [
+        runner.infer(**tokenizer.encode(list(texts[at : at + TEXTS])))["vector"] for at in range(0, len(texts), TEXTS)
+    ]
+    return np.concatenate(parts)

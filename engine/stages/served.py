@@ -22,6 +22,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from mothlight.engine.batch import Batch, Flight, Work
 from mothlight.engine.config import ServedCaptioner as CaptionerConfig
+from mothlight.engine.config import ServedDescriber as DescriberConfig
 from mothlight.engine.config import ServedGenerator as GeneratorConfig
 from mothlight.engine.config import ServedModel
 from mothlight.engine.device import Buffer, Device, Spec, Stream, spec
@@ -155,6 +156,34 @@ class ServedCaptioner:
             return _caption_in(self.client.post("chat/completions", body))
         except RefusedError as refused:
             return Caption("", refused=str(refused))
+
+
+class ServedProposer:
+    """A language model that says what sets some captions apart from others, over `chat/completions`."""
+
+    def __init__(self, config: DescriberConfig) -> None:
+        self.client = Client(config)
+        self.config = config
+
+    def propose(self, failing: Sequence[str], passing: Sequence[str], seed: int) -> str:
+        """The model's words; empty where it refuses. Captions are data: one a line, whatever stands in them."""
+        groups = (f"Group {name}:\n" + "\n".join(f"- {' '.join(one.split())}" for one in own)
+                  for name, own in (("A", failing), ("B", passing)))  # fmt: skip
+        body = {
+            "model": self.config.model,
+            "messages": [
+                {"role": "system", "content": self.config.question},
+                {"role": "user", "content": "\n\n".join(groups)},
+            ],
+            "max_tokens": self.config.max_tokens,
+            "temperature": 0,
+            "seed": seed,
+        }
+        try:
+            message = self.client.post("chat/completions", body)["choices"][0]["message"]
+            return "" if message.get("refusal") else str(message["content"] or "")
+        except (RefusedError, KeyError, IndexError, TypeError, AttributeError):
+            return ""
 
 
 def _caption_in(answer: dict[str, Any]) -> Caption:

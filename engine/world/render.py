@@ -51,7 +51,7 @@ class Renderer:
         """Nothing to do."""
 
     def images(self, prompt: Prompt, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """(len(indices), 64, 64, 3) uint8; sentences outside the grammar change nothing."""
+        """(len(indices), 64, 64, 3) uint8; words that it does not know change nothing."""
         fixed = mentioned(prompt.text)
         return np.stack([render(sample_scene(self.seed, prompt.label, index, fixed)) for index in indices])
 

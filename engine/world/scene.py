@@ -5,6 +5,7 @@ everything else: that is what makes two prompts a pair.
 """
 
 import random
+import re
 from dataclasses import dataclass
 
 LABELS = {
@@ -86,6 +87,43 @@ def sample_scene(seed: object, label: str, index: int, fixed: dict[str, str] | N
     return Scene(label=label, key=key, **{**drawn, **(fixed or {})})
 
 
+WORDINGS = {
+    "place": {
+        "on a flower": r"flowers?|blossoms?|petals?",
+        "on a leaf": r"leaf|leaves|foliage",
+        "on a plate": r"plates?|dish|saucer",
+        "on the sand": r"sand|sandy|beach",
+        "on stones": r"stones?|pebbles?|rocks?",
+        "in the grass": r"grass|grassy|lawn",
+        "on wood": r"wood|wooden|planks?",
+        "on the snow": r"snow|snowy|snow-covered",
+    },
+    "light": {
+        "day": r"day|daylight|daytime",
+        "dusk": r"dusk|sunset|twilight",
+        "night": r"night|nighttime|dark|darkness",
+    },
+    "weather": {
+        "rain": r"rain|rainy|raining|rainfall",
+        "fog": r"fog|foggy|mist|misty",
+        "falling snow": r"snowing|snowfall|snowflakes|snowstorm",
+    },
+    "front": {"a net": r"nets?|netting|mesh", "twigs": r"twigs?|branches|sticks"},
+    "colour": {"red": r"red|crimson", "blue": r"blue|bluish", "golden": r"golden|gold-coloured"},
+    "count": {"two": r"two|pair|couple"},
+    "pose": {"upside down": r"upside|inverted|overturned"},
+}
+"""Attribute → value → other words for it, as people say them."""
+
+
 def mentioned(text: str) -> dict[str, str]:
-    """The attribute values that a text names, by the sentences of the grammar; other words are passed over."""
-    return {name: value for sentence, (name, value) in SENTENCES.items() if sentence in text}
+    """The attribute values that a text names, in the grammar's sentences or in other words."""
+    found = {name: value for sentence, (name, value) in SENTENCES.items() if sentence in text}
+    rest = text.casefold()
+    for sentence in SENTENCES:
+        rest = rest.replace(sentence, "")
+    for name, values in WORDINGS.items():
+        for value, words in values.items():
+            if name not in found and re.search(rf"(?<![\w-])(?:{words})(?![\w-])", rest):
+                found[name] = value
+    return found

@@ -1,0 +1,8 @@
+-- Captions of the first plain images, to see of what style they are.
+select text
+from caption
+join image using (image_id)
+join chunk using (chunk_id)
+where chunk.wave = 0
+order by image_id
+limit 200;
