@@ -14,8 +14,10 @@ from typing import Any
 from rich.console import Console
 
 from mothlight.engine.ask import Format, show, show_queries, show_views
+from mothlight.engine.audit.board import read_board
 from mothlight.engine.audit.books import SPENT
-from mothlight.engine.config import AuditConfig, built_in_config, load_config
+from mothlight.engine.audit.rounds import own_ideas
+from mothlight.engine.config import AuditConfig, OwnHypothesis, built_in_config, load_config
 from mothlight.engine.console import print_result, shown_progress
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.engine.models.engines import OpenInductor
@@ -45,6 +47,8 @@ class Choices:
     seed: int | None = None
     classifiers: tuple[str, ...] = ()
     out: Path | None = None
+    hypotheses: tuple[tuple[str, str], ...] = ()
+    """(label, description) of one's own ideas, beside those in the settings."""
 
 
 def audit_command(
@@ -71,6 +75,21 @@ def audit_command(
             ) from error
 
 
+def own_hypotheses(descriptions: Sequence[str], labels: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(label, description) of each.
+
+    Raises:
+        UserError: there are neither as many labels as descriptions, nor one.
+    """
+    if len(labels) == 1:
+        labels = [*labels] * len(descriptions)
+    if len(labels) != len(descriptions) or (labels and not descriptions):
+        raise UserError(
+            f"{len(descriptions)} --hypothesis and {len(labels)} --label: give each hypothesis a label, or one for all."
+        )
+    return tuple(zip(labels, descriptions, strict=True))
+
+
 def _audit(
     console: Console,
     settings: Path | None,
@@ -84,6 +103,9 @@ def _audit(
     if choices.classifiers:
         chosen = [_chosen(name, config) for name in choices.classifiers]
         config = load_config(path, **changes, classifiers=chosen)
+    if choices.hypotheses:
+        more = [OwnHypothesis(label=label, description=words) for label, words in choices.hypotheses]
+        config = load_config(path, **changes, classifiers=config.classifiers, hypotheses=[*config.hypotheses, *more])
     classifiers, out = choices.classifiers, choices.out
     folder = out or AUDITS / _name(config, classifiers)
     models = load_models(config, path.parent, load_backend, open_inductor)
@@ -91,9 +113,10 @@ def _audit(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Can't make the folder {folder}: {error.strerror}; name another --out.") from error
+    names = [bundle.manifest.name for bundle in models.classifiers]
     with open_database(folder / DATABASE, config, models, path.parent) as store:
         ((budget,),) = store.rows("select finished_budget from audit")
-        if budget is None or budget < config.max_images:
+        if budget is None or budget < config.max_images or own_ideas(config, read_board(store, names)):
             _run(console, config, models, store)
         page = build_report(store, folder / "report")  # before anything is printed, which may fail
         out_console = Console(file=tolerant(sys.stdout), width=None if sys.stdout.isatty() else NO_TERMINAL)

@@ -29,9 +29,11 @@ class Board:
     plans: Sequence[Plan]
     """Every wave that was ever begun, in order."""
     round: int = 0
-    """The last round that was begun."""
+    """How often all that was judged has been mined."""
     mined_upto: int = -1
-    """The last wave that it looked at."""
+    """The last wave that was mined."""
+    own_rounds: int = 0
+    """Batches of a person's ideas."""
     empty_rounds: int = 0
     """How many rounds in a row, up to now, found nothing to test."""
 
@@ -52,6 +54,11 @@ class Board:
         for plan in self.plans:
             clock[plan.prompt.label] = max(clock.get(plan.prompt.label, 0), plan.first_index + plan.images)
         return clock
+
+    @property
+    def next_round(self) -> int:
+        """The number of the batch of tests to come, of either kind."""
+        return self.round + self.own_rounds + 1
 
     @cached_property
     def last(self) -> list[Plan]:
@@ -88,9 +95,9 @@ def read_board(store: Store, classifiers: Sequence[str]) -> Board:
         Plan(wave, phase, Prompt(label, text, description), first, images)
         for wave, phase, label, text, description, first, images in store.step("plans")
     ]
-    rounds = store.rows("select round, wave, tests from round order by round")
-    last, mined_upto = rounds[-1][:2] if rounds else (0, -1)
-    filled = max((number for number, _, tests in rounds if tests), default=0)
+    rounds = store.rows("select wave, tests, kind from round order by round")
+    mined = [(wave, tests) for wave, tests, kind in rounds if kind == "mined"]
+    filled = max((number for number, (_, tests) in enumerate(mined, start=1) if tests), default=0)
     return Board(
         hypotheses,
         classifiers,
@@ -98,7 +105,8 @@ def read_board(store: Store, classifiers: Sequence[str]) -> Board:
         more=counts[1],
         less=counts[2],
         plans=plans,
-        round=last,
-        mined_upto=mined_upto,
-        empty_rounds=last - filled,
+        round=len(mined),
+        mined_upto=mined[-1][0] if mined else -1,
+        own_rounds=len(rounds) - len(mined),
+        empty_rounds=len(mined) - filled,
     )

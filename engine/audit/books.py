@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -130,15 +131,16 @@ def save_round(
     board: Board,
     clusters: Iterable[Cluster],
     hypotheses: Sequence[Hypothesis],
+    kind: Literal["mined", "own"] = "mined",
 ) -> None:
     """Write a round, what it grouped and what it puts to the test, in one transaction."""
-    number = board.round + 1
     with store.transaction():
         store.append(
             "round",
             [
                 {
-                    "round": number,
+                    "round": board.next_round,
+                    "kind": kind,
                     "wave": board.last[0].wave,
                     "tests": len(hypotheses) * len(board.classifiers),
                     "weight": hypotheses[0].weight if hypotheses else None,

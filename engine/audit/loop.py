@@ -11,7 +11,7 @@ from mothlight.engine.audit import books, waves
 from mothlight.engine.audit.board import read_board
 from mothlight.engine.audit.describe import Names
 from mothlight.engine.audit.proof import judge
-from mothlight.engine.audit.rounds import Helpers, begin_round, failures_by_label
+from mothlight.engine.audit.rounds import Helpers, begin_own_round, begin_round, failures_by_label, own_ideas
 from mothlight.engine.config import AuditConfig
 from mothlight.engine.records import Plan
 from mothlight.sql import Store
@@ -52,6 +52,8 @@ def run_audit(
             mechanism.say("describing failures", books.confirmed(store))
             mechanism.caption()
             begin_round(store, config, board, verdicts, names, mechanism)
+        elif ideas := own_ideas(config, board):
+            begin_own_round(store, config, board, ideas)
         elif plans := waves.next_test(config, board, verdicts):
             waves.save(store, plans, config.max_images)
         elif waves.another_round(config, board, verdicts):

@@ -22,7 +22,7 @@ from mothlight.engine.audit.mine import (
 )
 from mothlight.engine.audit.proof import Verdicts
 from mothlight.engine.config import AuditConfig, ServedDescriber
-from mothlight.engine.records import Hypothesis, identify
+from mothlight.engine.records import Hypothesis, identify, identify_hypothesis
 from mothlight.engine.stats import Floats, round_share
 from mothlight.sql import Store
 
@@ -48,7 +48,7 @@ def begin_round(
     store: Store, config: AuditConfig, board: Board, verdicts: Verdicts, names: Names, helpers: Helpers
 ) -> None:
     """Group all failures, describe those that nothing confirmed explains, and write down what is to be tested."""
-    clusters = discover(store, config, board.round + 1)
+    clusters = discover(store, config, board.next_round)
     chosen: list[tuple[int, Candidate, str]] = []
     read = _readers(store, config, names)
     for label in config.labels:
@@ -57,6 +57,28 @@ def begin_round(
         best = mine(material, board, verdicts, own, config.min_group)[: config.max_hypotheses_per_label]
         chosen += [(place, candidate, label.name) for place, candidate in enumerate(best)]
     books.save_round(store, config, board, clusters, _hypotheses(config, board, chosen))
+
+
+def own_ideas(config: AuditConfig, board: Board) -> list[tuple[int, Candidate, str]]:
+    """What a person asks that is not under test yet."""
+    known = {one.hypothesis_id for one in board.hypotheses}
+    labels = {label.name: label for label in config.labels}
+    new: list[tuple[int, Candidate, str]] = []
+    for idea in config.hypotheses:
+        candidate = Candidate(0.0, parted(idea.description), idea.event, "own")
+        prompt = config.plain_prompt(labels[idea.label], candidate.description)
+        key = identify_hypothesis(prompt, idea.event)
+        if key not in known:
+            known.add(key)
+            new.append((len(new), candidate, idea.label))
+    return new
+
+
+def begin_own_round(
+    store: Store, config: AuditConfig, board: Board, ideas: Sequence[tuple[int, Candidate, str]]
+) -> None:
+    """Write down a person's ideas as a round of their own, with its own share of the level."""
+    books.save_round(store, config, board, (), _hypotheses(config, board, ideas), "own")
 
 
 def _readers(store: Store, config: AuditConfig, names: Names) -> dict[str, Reader]:
@@ -120,7 +142,7 @@ def _with_likeness(store: Store, material: Material, helpers: Helpers) -> Materi
 def _hypotheses(config: AuditConfig, board: Board, chosen: Sequence[tuple[int, Candidate, str]]) -> list[Hypothesis]:
     """The round's share of the level goes evenly over its tests, whose number is known before an image is made."""
     labels = {label.name: label for label in config.labels}
-    number = board.round + 1
+    number = board.next_round
     tests = len(chosen) * len(board.classifiers)
     return [
         Hypothesis(

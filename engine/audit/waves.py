@@ -116,7 +116,8 @@ def next_test(config: AuditConfig, board: Board, verdicts: Verdicts) -> list[Pla
         return []
     to_go = pairs_to_go(board, verdicts, config.fdr, config.min_effect, sqrt(board.round))
     scores = np.array([one.score for one in board.hypotheses])
-    order = np.lexsort((np.arange(len(scores)), -scores, to_go))
+    found = np.array([one.origin != "own" for one in board.hypotheses])  # a person's ideas come first
+    order = np.lexsort((np.arange(len(scores)), -scores, to_go, found))
     spent = board.pairs.max(axis=1)
     room = _room(config, board, verdicts)
     chosen: list[Hypothesis] = []

@@ -5,6 +5,7 @@ alter table audit alter column tests drop not null;
 
 create table round (
     round integer primary key,
+    kind varchar not null check (kind in ('mined', 'own')),
     wave integer not null,
     tests integer not null,
     weight double,
@@ -12,6 +13,7 @@ create table round (
 );
 comment on table round is 'Batches of tests that began together, after another look at all that was judged.';
 comment on column round.round is 'Counts from 1.';
+comment on column round.kind is 'mined (what captions of failures say) or own (a person''s ideas).';
 comment on column round.wave is 'The last wave that it looked at; its tests begin after that.';
 comment on column round.tests is 'Descriptions that it put to the test, times classifiers.';
 comment on column round.weight is 'The share of the level that each of its tests has: 6/(π² round²) / tests. Null where it found nothing to test.';
@@ -48,7 +50,7 @@ comment on column hypothesis.born_wave is 'The last wave that was looked at for 
 comment on column hypothesis.cluster_id is 'The group of failures that it came from, if any.';
 comment on column hypothesis.parent_id is 'The description that it was made of, if any.';
 insert into round
-    select 1, 0, audit.tests, 1 / audit.tests, coalesce((select max(max_images) from wave), 0)
+    select 1, 'mined', 0, audit.tests, 1 / audit.tests, coalesce((select max(max_images) from wave), 0)
     from audit where exists (from hypothesis_before);
 insert into hypothesis
     select

@@ -34,7 +34,7 @@ select what, key, content from (
     union all
     select 'prompt', prompt_id, concat_ws('|', label, text, description) from prompt
     union all
-    select 'round', round::varchar, concat_ws('|', wave, tests, weight, max_images) from round
+    select 'round', round::varchar, concat_ws('|', kind, wave, tests, weight, max_images) from round
     union all
     select 'standing', hypothesis_id, concat_ws('|', bug, live, reason) from standing
     union all

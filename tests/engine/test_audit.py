@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import os
 import random
 import re
@@ -394,3 +395,31 @@ def test_truth_and_grammar_out_of_reach_change_nothing(tmp_path: Path) -> None:
     blind = [sys.executable, "-P", "-c", OUT_OF_REACH, str(toml), str(tmp_path / "without")]
     subprocess.run(blind, check=True, capture_output=True)
     assert canonical(tmp_path / "without") == canonical(tmp_path / "with")
+
+
+def test_ideas_of_one_s_own_are_tested_first_and_with_a_share_of_their_own(tmp_path: Path, models: Models) -> None:
+    idea = {"label": "fly", "description": "It is on a flower"}
+    run(tmp_path, models, small_config(hypotheses=[idea], max_images=300))
+    rounds = ask(tmp_path, "select round, kind, tests from round order by round")
+    assert (2, "own", 3) in rounds
+    ((origin, weight, waves),) = ask(
+        tmp_path,
+        "select origin, weight, waves from hypothesis join question using (hypothesis_id, origin) where origin = 'own'",
+    )
+    assert weight == pytest.approx(6 / (math.pi * 2) ** 2 / 3)
+    assert (origin, waves > 0) == ("own", True)
+    another = {"label": "butterfly", "description": "it is red."}
+    run(tmp_path, models, small_config(hypotheses=[idea, another], max_images=420))
+    asked = "select label, description, waves > 0 from question where origin = 'own' order by all"
+    assert ask(tmp_path, asked) == [("butterfly", "it is red.", True), ("fly", "It is on a flower.", True)]
+
+
+def test_an_idea_about_another_label_is_one_sentence(small_toml: Path, tmp_path: Path) -> None:
+    for words, said in (
+        (["--hypothesis", "it is red.", "--label", "flyy"], "a hypothesis is about `flyy`; under audit are fly"),
+        (["--hypothesis", "...", "--label", "fly"], "says nothing"),
+        (["--hypothesis", "it is red."], "1 --hypothesis and 0 --label"),
+    ):
+        done = subprocess.run(command(small_toml, tmp_path / "x", *words), capture_output=True, text=True, check=False)
+        assert done.returncode == 2, done.stderr
+        assert said in done.stderr

@@ -67,7 +67,7 @@ def fill(store: Store, word: str, *, finished: bool = True, confirmed: bool = Tr
                     image=image, word=word, seen=seen,
                 )  # fmt: skip
                 run("insert into gate_score values ($image, 0.9)", image=image)
-    run("insert into round values (1, 0, 216, 0.6 / 216, 100)")
+    run("insert into round values (1, 'mined', 0, 216, 0.6 / 216, 100)")
     run(
         "insert into hypothesis values"
         " ('h', $word, 'net', 'bee', $word, 0, 2.0, 'failures', 1, 0.6 / 216, 0, 'k', null)",

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from mothlight.engine.audit.board import Board
-from mothlight.engine.audit.proof import Verdicts, content, judge, pairs_to_go
+from mothlight.engine.audit.describe import content
+from mothlight.engine.audit.proof import Verdicts, judge, pairs_to_go
 from mothlight.engine.audit.waves import (
     another_round,
     leads,
