@@ -2,8 +2,8 @@
 
 `planted.py --sets 1 2 --images 20000`. A planted classifier is one ONNX file: a clean classifier, a probe that reads
 the attributes of a picture, and rules "of this label's images that show these attributes, a share is called that". A
-hash of the picture decides which: the signs of its products with patterns of mean zero, so that no shift of all grey
-levels changes it. Nulls are wrong in a share of all images, whatever they show. The audit knows nothing of any of it.
+hash of the picture decides which: signs of its products with patterns of mean zero, so that no shift of all grey levels
+changes it. Nulls are wrong in a share of all images, whatever they show. The audit knows nothing of any of it.
 
 Each bug's true effect is that of its sentences in the prompt, measured on rendered pairs. Last line: JSON.
 """
@@ -38,9 +38,10 @@ RARE = [text for values in ATTRIBUTES.values() for prior, text in values.values(
 """Sentences whose prompt changes much."""
 SHARES = (0.08, 0.12, 0.18, 0.25, 0.35, 0.5, 0.7, 0.9)
 NULLS = (0.05, 0.15, 0.3)
-BITS = 10
+BITS, FACTORS = 7, 6
+"""Of a draw from 0 to 1; each is the sign of so many products. One alone is alike for pictures with the same ground."""
 CLASSIFIERS = 4
-TRUE_PAIRS = 1000
+TRUE_PAIRS = 600
 TRUE_SEED = 90_001
 CLEAR, FAINT = 0.20, 0.10
 """Effects from which on a bug should be found nearly always, and mostly."""
@@ -116,7 +117,7 @@ def write_model(rules: Sequence[Rule], path: Path, seed: int) -> None:
             tensors = load_file(str(WEIGHTS / "probe" / "model.safetensors"))
             self.probe.load_state_dict({key: value.float() for key, value in tensors.items()})
             generator = torch.Generator().manual_seed(seed)
-            patterns = torch.randn(2 * BITS * len(rules), 3 * 64 * 64, generator=generator)
+            patterns = torch.randn(2 * BITS * FACTORS * len(rules), 3 * 64 * 64, generator=generator)
             self.patterns: torch.Tensor
             self.places: torch.Tensor
             self.register_buffer("patterns", (patterns - patterns.mean(dim=1, keepdim=True)).T.contiguous())
@@ -127,7 +128,8 @@ def write_model(rules: Sequence[Rule], path: Path, seed: int) -> None:
             logits: torch.Tensor = self.clean(x)
             features = self.probe.trunk(x)
             read = {name: head(features).argmax(dim=1) for name, head in self.probe.heads.items()}
-            bits = ((images.flatten(1) @ self.patterns) > 0).float().reshape(-1, 2 * len(rules), BITS)
+            signs = torch.sign(images.flatten(1) @ self.patterns).reshape(-1, 2 * len(rules), BITS, FACTORS)
+            bits = (signs.prod(dim=3) > 0).float()
             draws = (bits * self.places).sum(dim=2)
             for k, rule in enumerate(rules):
                 hit = draws[:, 2 * k] < rule.share

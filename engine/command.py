@@ -18,7 +18,7 @@ from mothlight.engine.audit.board import read_board
 from mothlight.engine.audit.books import SPENT
 from mothlight.engine.audit.rounds import own_ideas
 from mothlight.engine.config import AuditConfig, OwnHypothesis, built_in_config, load_config
-from mothlight.engine.console import print_result, shown_progress
+from mothlight.engine.console import print_result, printable, shown_progress
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.engine.models.engines import OpenInductor
 from mothlight.engine.models.runner import LoadBackend, no_backend
@@ -28,10 +28,12 @@ from mothlight.engine.records import identify
 from mothlight.engine.score import load_truth, score
 from mothlight.engine.session import Session, stopped_by_signals
 from mothlight.engine.streams import discard, tolerant
+from mothlight.engine.suite import STATUSES, as_json, as_markdown, broken_gates, freeze, run
 from mothlight.reports.build import build_report
 from mothlight.sql import Store, open_audit
 from mothlight.sql.store import DATABASE, query_text
 
+GATE_BROKEN = 3
 FAILED_ITEMS = 4
 PIPE_CLOSED = 141
 NO_TERMINAL = 110
@@ -278,6 +280,46 @@ def images_command(audit: Path, finding: int | None, where: str | None, out: Pat
             written, found = write_finding(store, finding or 0, out, limit)
     more = f" of {found:,}; --limit {found} writes all" if written < found else ""
     return f"{written:,} images in {out}{more}"
+
+
+def suite_freeze_command(audit: Path, out: Path, classifier: str | None, pairs: int) -> str:
+    """Freeze an audit's confirmed findings; what was done, in a line.
+
+    Raises:
+        UserError, DiskFullError: see `suite.freeze`.
+    """
+    with open_audit(audit) as store:
+        suite = freeze(store, out, classifier, pairs)
+    count = len(suite.findings)
+    return f"{count} finding{'s' if count > 1 else ''}, {len(suite.images):,} pictures in {out}"
+
+
+def suite_run_command(
+    folder: Path, paths: Sequence[Path], fail_on: Sequence[str], max_rate: float | None, files: Sequence[Path | None]
+) -> int:
+    """Ask a suite of classifiers, print and write what came of it; the exit code.
+
+    Raises:
+        UserError, CorruptError: the suite, a bundle or an argument can't be used.
+    """
+    for status in fail_on:
+        if status not in STATUSES:
+            raise UserError(f"--fail-on knows {', '.join(STATUSES)}, not `{status}`.")
+    suite, lines = run(folder, paths)
+    page = as_markdown(suite, lines)
+    for path, text in zip(files, (as_json(suite, lines), page), strict=True):
+        if path is not None:
+            try:
+                path.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise UserError(f"Can't write {path}: {error.strerror}.") from error
+    with _answering():
+        sys.stdout.write(printable(page, keep="\n"))
+        sys.stdout.flush()
+    broken = broken_gates(lines, fail_on, max_rate)
+    for sentence in broken:
+        _line(Console(file=tolerant(sys.stderr)), f"mothlight: {sentence}.")
+    return GATE_BROKEN if broken else 0
 
 
 def _run(console: Console, config: AuditConfig, models: Models, store: Store) -> None:

@@ -20,9 +20,9 @@ PLAIN_EVERY = 10.0
 """Seconds between two lines where there is no terminal."""
 
 
-def printable(text: object) -> str:
-    """Without control and direction characters, which could rewrite what stands on a terminal."""
-    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "�" for c in str(text))
+def printable(text: object, keep: str = "") -> str:
+    """Without control and direction characters, which could rewrite what stands on a terminal; `keep` stays."""
+    return "".join(c if c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "�" for c in str(text))
 
 
 class PlainProgress(Progress):
