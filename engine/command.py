@@ -19,6 +19,7 @@ from mothlight.engine.audit.books import SPENT
 from mothlight.engine.audit.rounds import own_ideas
 from mothlight.engine.config import AuditConfig, OwnHypothesis, built_in_config, load_config
 from mothlight.engine.console import print_result, printable, shown_progress
+from mothlight.engine.dataset import export
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.engine.models.engines import OpenInductor
 from mothlight.engine.models.runner import LoadBackend, no_backend
@@ -280,6 +281,17 @@ def images_command(audit: Path, finding: int | None, where: str | None, out: Pat
             written, found = write_finding(store, finding or 0, out, limit)
     more = f" of {found:,}; --limit {found} writes all" if written < found else ""
     return f"{written:,} images in {out}{more}"
+
+
+def export_images_command(audit: Path, where: str, layout: str, out: Path) -> str:
+    """Write pictures as a data set; what was done, in a line.
+
+    Raises:
+        UserError, DiskFullError: see `dataset.export`.
+    """
+    with open_audit(audit, locked_down=True) as store:
+        count = export(store, where, layout, out)
+    return f"{count:,} pictures in {out}"
 
 
 def suite_freeze_command(audit: Path, out: Path, classifier: str | None, pairs: int) -> str:
