@@ -21,6 +21,7 @@ from mothlight.engine.config import AuditConfig, OwnHypothesis, built_in_config,
 from mothlight.engine.console import print_result, printable, shown_progress
 from mothlight.engine.dataset import export
 from mothlight.engine.errors import DiskFullError, UserError
+from mothlight.engine.explain import story
 from mothlight.engine.models.engines import OpenInductor
 from mothlight.engine.models.runner import LoadBackend, no_backend
 from mothlight.engine.opening import Models, load_models, open_database
@@ -281,6 +282,19 @@ def images_command(audit: Path, finding: int | None, where: str | None, out: Pat
             written, found = write_finding(store, finding or 0, out, limit)
     more = f" of {found:,}; --limit {found} writes all" if written < found else ""
     return f"{written:,} images in {out}{more}"
+
+
+def explain_command(audit: Path, finding: int) -> None:
+    """Print a finding's story.
+
+    Raises:
+        UserError: there is no such finding.
+    """
+    with open_audit(audit) as store:
+        lines = list(story(store, finding))
+    with _answering():
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
 
 
 def export_images_command(audit: Path, where: str, layout: str, out: Path) -> str:

@@ -57,7 +57,7 @@ def export(store: Store, condition: str, layout: str, out: Path) -> int:
     return written
 
 
-def _rows(store: Store, images: Sequence[str]) -> Iterator[list[Row]]:
+def _rows(store: Store, images: Sequence[str]) -> Iterator[Sequence[Row]]:
     for start in range(0, len(images), AT_ONCE):
         yield store.step_records("dataset", images=list(images[start : start + AT_ONCE]))
 
@@ -67,7 +67,7 @@ def _said(row: Row) -> dict[str, Any]:
     return {**{key: value for key, value in row.items() if key != "jpeg"}, "predicted": json.loads(row["predicted"])}
 
 
-def _image_folder(parts: Iterator[list[Row]], folder: Path) -> int:
+def _image_folder(parts: Iterator[Sequence[Row]], folder: Path) -> int:
     """A folder for each label, and `metadata.jsonl` with a line for each file."""
     count = 0
     with (folder / "metadata.jsonl").open("x", encoding="utf-8") as listing:
@@ -81,7 +81,7 @@ def _image_folder(parts: Iterator[list[Row]], folder: Path) -> int:
     return count
 
 
-def _web_dataset(parts: Iterator[list[Row]], folder: Path) -> int:
+def _web_dataset(parts: Iterator[Sequence[Row]], folder: Path) -> int:
     """Tar files in which each sample is a `.jpg` and a `.json` of the same name."""
     count = 0
     for number, rows in enumerate(parts):
@@ -95,7 +95,7 @@ def _web_dataset(parts: Iterator[list[Row]], folder: Path) -> int:
     return count
 
 
-def _parquet(parts: Iterator[list[Row]], folder: Path) -> int:
+def _parquet(parts: Iterator[Sequence[Row]], folder: Path) -> int:
     """One file whose column `image` holds the pictures as `datasets` reads them."""
     count = 0
     writer: pq.ParquetWriter | None = None
@@ -132,7 +132,7 @@ def _as_datasets_say(kind: pa.DataType) -> str:
     return {"float": "float32"}.get(str(kind), str(kind))
 
 
-WRITERS: Mapping[str, Callable[[Iterator[list[Row]], Path], int]] = {
+WRITERS: Mapping[str, Callable[[Iterator[Sequence[Row]], Path], int]] = {
     "imagefolder": _image_folder,
     "webdataset": _web_dataset,
     "parquet": _parquet,

@@ -160,3 +160,24 @@ def test_the_commands(audited: Path, tmp_path: Path) -> None:
     assert call(*words, "--fail-on", "bad").returncode == 2
     assert call("run", tmp_path / "s", "--classifier", bundle_path("tinyworld:gate", Path())).returncode == 2
     assert call("run", tmp_path / "s", "--classifier", PLANTED, "--classifier", PLANTED).returncode == 2
+
+
+def test_a_finding_s_story_is_told_and_a_number_that_is_none_is_one_sentence(audited: Path) -> None:
+    def call(number: int) -> subprocess.CompletedProcess[str]:
+        words = [MOTHLIGHT, "explain", str(audited), str(number)]
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    done = call(1)
+    assert done.returncode == 0, done.stderr
+    with open_audit(audited) as store:
+        (finding,) = store.records("select * from findings where finding = 1")
+        waves = store.rows(
+            "select distinct wave from evidence where hypothesis_id = $key", key=finding["hypothesis_id"]
+        )
+        (control,) = store.records("select * from control where finding = 1")
+    assert done.stdout.startswith(f"Finding 1: {finding['label']} → {finding['predicted']}: {finding['description']}\n")
+    for part in ("Where it came from", "The same bug", "Control", "Pictures", "Cost", control["control"]):
+        assert part in done.stdout
+    assert all(f"wave {wave}: " in done.stdout for (wave,) in waves)
+    assert call(999).returncode == 2
+    assert "There is no finding 999; they go to" in call(999).stderr
