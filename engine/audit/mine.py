@@ -29,6 +29,10 @@ EXPLAINED = 0.5
 """A sentence whose images fail at least so often needs no second one beside it."""
 TOGETHER = 2
 """Failures of which both sentences must be said."""
+PAIRED = 16
+"""Sentences of a group that are tried two by two."""
+BETTER = 0.5
+"""So much larger than that of either must the z of two together be."""
 LONGEST = 4
 """Sentences of a description, at most."""
 
@@ -222,6 +226,9 @@ def _of_classifier(
         for at in order[:PER_GROUP]:
             if z[at] > bar:
                 yield Candidate(float(z[at]), frozenset({words[at]}), event, "failures", cluster_id)
+        yield from (
+            replace(one, cluster_id=cluster_id) for one in _pairs(words, z, said, strata, group, weights, event)
+        )
         if z[order[0]] > bar:
             for score, second in _second(frozenset({words[order[0]]}), words, said, strata, group, weights):
                 both = frozenset({words[order[0]], second})
@@ -260,6 +267,30 @@ def _groups(
             group = failed & np.array([key in members for key in material.ids], bool)
             if group.sum() >= smallest:
                 yield cluster.predicted, group, cluster.cluster_id
+
+
+def _pairs(
+    words: Sequence[str],
+    single: Floats,
+    said: Mask,
+    strata: NDArray[np.int64],
+    group: Mask,
+    weights: Floats,
+    event: str,
+) -> Iterator[Candidate]:
+    """The two sentences that set the group apart most if said together, and more than either does alone.
+
+    A rare conjunction: its sentences alone are said of few of the failures more than of passes.
+    """
+    often = (said & group[:, None]).sum(axis=0)
+    some = [at for at in np.argsort(-single, kind="stable").tolist() if often[at] >= TOGETHER][:PAIRED]
+    pairs = [pair for pair in combinations(some, 2) if (said[:, pair].all(axis=1) & group).sum() >= TOGETHER]
+    if not pairs:
+        return
+    z = contrast(np.stack([said[:, pair].all(axis=1) for pair in pairs], axis=1), strata, group, weights)
+    best = int(z.argmax())
+    if z[best] > WORTH_A_SECOND and z[best] > single[list(pairs[best])].max() + BETTER:
+        yield Candidate(float(z[best]), frozenset(words[at] for at in pairs[best]), event, "failures")
 
 
 def _second(

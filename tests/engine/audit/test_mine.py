@@ -72,7 +72,9 @@ def test_controls_that_stand_for_many_count_as_what_they_are() -> None:
 
 
 def test_the_sentence_of_the_failures_is_found() -> None:
-    best, *_ = found(material([(f"{NET}|{DAY}", "bee", 5), (DAY, "bee", 1), (DAY, "fly", 40), (NET, "fly", 3)]))
+    best, *_ = found(
+        material([(f"{NET}|{DAY}", "bee", 5), (DAY, "bee", 1), (DAY, "fly", 40), (f"{NET}|{DAY}", "fly", 3)])
+    )
     assert (best.description, best.event, best.origin) == (NET, "bee", "failures")
 
 
@@ -90,7 +92,7 @@ def test_a_single_failure_is_described_by_what_passes_seldom_say() -> None:
 def test_two_together_where_one_alone_leaves_much_unexplained() -> None:
     own = material([(f"{RED}|{NIGHT}", "bee", 6), (RED, "fly", 30), (NIGHT, "fly", 30), ("", "fly", 60)])
     assert f"{NIGHT} {RED}" in {one.description for one in found(own)}
-    alone = material([(f"{NET}|{DAY}", "bee", 9), (NET, "fly", 2), (DAY, "fly", 20), ("", "fly", 20)])
+    alone = material([(f"{NET}|{DAY}", "bee", 9), (f"{NET}|{DAY}", "fly", 2), (DAY, "fly", 20), ("", "fly", 20)])
     assert all(one.description.count(".") == 1 for one in found(alone))
 
 
@@ -162,3 +164,11 @@ def test_parts_by_embedding_are_groups_too() -> None:
     part = Cluster(1, "a", "fly", "bee", 1, ("0", "1", "2"))
     assert part.cluster_id in {one.cluster_id for one in found(own, clusters=[part])}
     assert replace(part, round=2).cluster_id != part.cluster_id
+
+
+def test_a_rare_conjunction_is_found_by_two_failures_with_the_same_prediction() -> None:
+    noise = [(f"{RED}|{DAY}", "boat", 2), (NIGHT, "car", 2), (DAY, "snail", 3)]
+    passes = [(f"{RED}|{DAY}", "fly", 14), (NIGHT, "fly", 14), (f"{RED}|{NIGHT}", "fly", 1), (DAY, "fly", 60)]
+    own = material([(f"{RED}|{NIGHT}", "bee", 2), (DAY, "bee", 1), *noise, *passes])
+    best = found(own)[0]
+    assert (best.description, best.event) == (f"{NIGHT} {RED}", "bee")
