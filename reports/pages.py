@@ -36,7 +36,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One confirmed description: every classifier's numbers, and examples from the one with the largest effect."""
+    """One confirmed bug: the description that stands for it, every classifier's numbers on it, and examples."""
 
     label: str
     description: str
@@ -45,6 +45,10 @@ class Card:
     strongest: Row
     classifiers: Sequence[Row]
     examples: Sequence[Example]
+    wordings: Sequence[Row]
+    """Other descriptions of the bug, confirmed too."""
+    control: Row | None
+    """An unrelated description that was tested on the same classifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +143,18 @@ def _named(store: Store, query: str) -> list[Row]:
 
 def _cards(store: Store, rows: Sequence[Row]) -> list[Card]:
     by_hypothesis: dict[str, list[Row]] = {}
+    controls = {row["finding"]: row for row in store.records("select * from control")}
     for row in rows:
         row["mcnemar"] = mcnemar_exact(Pairs(row["pairs"], row["more"], row["less"]))
         by_hypothesis.setdefault(row["hypothesis_id"], []).append(row)
     cards = []
     for own in by_hypothesis.values():
+        if not any(row["main"] for row in own):
+            continue
         strongest = min((row for row in own if row["status"] == "confirmed"), key=lambda row: row["finding"])
+        others = [
+            row for row in rows if row["bug"] == strongest["bug"] and row["hypothesis_id"] != strongest["hypothesis_id"]
+        ]
         cards.append(
             Card(
                 label=strongest["label"],
@@ -154,6 +164,8 @@ def _cards(store: Store, rows: Sequence[Row]) -> list[Card]:
                 strongest=strongest,
                 classifiers=own,
                 examples=_examples(store, strongest),
+                wordings=sorted(others, key=lambda row: row["finding"]),
+                control=controls.get(strongest["finding"]),
             )
         )
     return sorted(cards, key=lambda card: card.strongest["finding"])

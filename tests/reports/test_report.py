@@ -88,7 +88,7 @@ def store() -> Iterator[Store]:
 def test_the_verdict_comes_first(store: Store) -> None:
     fill(store, "fly")
     html = render(store)
-    assert html.index("1 confirmed bug: 1 description") < html.index('id="findings"')
+    assert html.index("1 confirmed bug, 1 finding in all") < html.index('id="findings"')
     assert "100.0 %" in html
     assert "n = 8" in html
     assert "not finished" not in html
