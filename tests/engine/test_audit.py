@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from mothlight.engine.config import AuditConfig
+from mothlight.engine.config import AuditConfig, bundle_path
 from mothlight.engine.executor.pipeline import Pipeline
 from mothlight.engine.opening import Models, open_database
 from mothlight.engine.session import Progress, Session
@@ -246,6 +246,7 @@ SHOWN_ONLY = ("audit", "export", "models")
 def test_the_commands_of_the_readme_run(whole: Path, tmp_path: Path, root: Path) -> None:
     """On the small audit instead of the large one; what makes an audit or a bundle is shown its options only."""
     shutil.copytree(whole, tmp_path / "audits" / "tinyworld")
+    shutil.copytree(bundle_path("tinyworld:clean-resnet", Path()), tmp_path / "bundles" / "mine")
     image_id = ask(whole, "select image_id from image limit 1")[0][0]
     commands = readme_commands(root)
     assert len(commands) >= 10
