@@ -105,11 +105,6 @@ Origin = Literal["failures", "longer", "shorter", "joined", "own", "control"]
 ones together; a person; or nowhere, for comparison."""
 
 
-def identify_hypothesis(prompt: Prompt, event: str) -> str:
-    """The id of a hypothesis: of its prompt's and its event."""
-    return identify("hypothesis", prompt.prompt_id, event)
-
-
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
     """A description under test: does its prompt raise the rate of its event, for any of the classifiers?"""
@@ -133,4 +128,4 @@ class Hypothesis:
     @property
     def hypothesis_id(self) -> str:
         """Hash of prompt and event."""
-        return identify_hypothesis(self.prompt, self.event)
+        return identify("hypothesis", self.prompt.prompt_id, self.event)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mothlight.engine.audit.board import Board
 from mothlight.engine.audit.proof import Verdicts, judge
-from mothlight.engine.audit.waves import save_prompts
+from mothlight.engine.audit.waves import nothing_left, save_prompts
 from mothlight.engine.config import AuditConfig
 from mothlight.engine.records import Cluster, Hypothesis
 from mothlight.engine.stats import LARGEST_LOG
@@ -193,5 +193,5 @@ def finish(store: Store, config: AuditConfig, board: Board, verdicts: Verdicts) 
     """Note under which budget the audit came to its end, and why; what still waits for a wave is not confirmed."""
     with store.transaction():
         _decide(store, board, verdicts, ended=True)
-        why = NOTHING_LEFT if verdicts.closed.all() and board.empty_rounds else SPENT
+        why = NOTHING_LEFT if nothing_left(board, verdicts) else SPENT
         store.rows("update audit set finished_budget = $budget, ended = $why", budget=config.max_images, why=why)

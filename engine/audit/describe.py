@@ -7,7 +7,7 @@ ever names a label: neither the one that was asked for, nor any that a classifie
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -95,9 +95,9 @@ class Reader:
     """What a phrase becomes, with `{phrase}`; empty: what fits it."""
 
     def read(self, captions: Sequence[str], known: Iterable[str] = ()) -> list[Said]:
-        """What each caption says; a phrase that stands in the known sentences is worded as there."""
+        """What each caption says; what the known sentences say is worded as there."""
         if self.style == "sentences":
-            return [sentences(caption, self.label, self.names) for caption in captions]
+            return alike([sentences(caption, self.label, self.names) for caption in captions], known)
         return phrases(captions, self.names, self.template, known)
 
 
@@ -123,6 +123,16 @@ def sentences(caption: str, label: str, names: Names) -> Said:
         if words and LABEL not in sentence and not names.in_text(sentence) and not PICTURE & set(words):
             found.add(sentence)
     return frozenset(found)
+
+
+def alike(said: Sequence[Said], known: Iterable[str]) -> list[Said]:
+    """The same with one wording for all sentences of the same content: a known one, or else the most frequent."""
+    counts = Counter(sentence for own in said for sentence in own)
+    wording: dict[frozenset[str], str] = {}
+    for sentence in sorted(counts, key=lambda one: (-counts[one], one)):
+        wording.setdefault(content(sentence), sentence)
+    wording |= {content(sentence): sentence for sentence in known}
+    return [frozenset(wording[content(sentence)] for sentence in own if content(sentence)) for own in said]
 
 
 def phrases(captions: Sequence[str], names: Names, template: str, known: Iterable[str]) -> list[Said]:
@@ -236,7 +246,3 @@ def proposals(answer: str, names: Names, template: str) -> list[str]:
         whole = " ".join(text.split())
         found.append(f"{whole}." if whole.startswith(("it ", "there ")) else as_sentence(whole, template))
     return list(dict.fromkeys(found))
-
-
-Propose = Callable[[Sequence[str], Sequence[str], int], str]
-"""(captions of failures, captions of passes, round) → a language model's answer."""

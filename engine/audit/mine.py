@@ -178,8 +178,9 @@ def mine(
         by_classifier.setdefault(cluster.classifier, []).append(cluster)
     for column, name in enumerate(board.classifiers):
         open_ones = material.subset(left[:, column])
-        found += _of_classifier(open_ones, column, bar, by_classifier.get(name, []), smallest)
-        found += _longer(open_ones, column, board)
+        table = _table(open_ones, column)
+        found += _of_failures(open_ones, table, bar, by_classifier.get(name, []), smallest)
+        found += _longer(material.label, table, board)
     found += _shorter(material.label, board, verdicts)
     found += _both(material, board, verdicts)
     best: list[Candidate] = []
@@ -197,130 +198,134 @@ def _shuffled(candidate: Candidate) -> str:
     return identify("order", candidate.description)
 
 
-def _vocabulary(material: Material) -> tuple[list[str], Mask, NDArray[np.int64]]:
-    """The sentences, who says them (N, S), and the stratum of each image (N): its prompt."""
+@dataclass(frozen=True)
+class _Table:
+    """What a classifier's images (N) say (S), sentence by sentence, and which of them it failed on."""
+
+    words: Sequence[str]
+    """(S): the sentences."""
+    said: Mask
+    """(N, S)."""
+    strata: NDArray[np.int64]
+    """(N): each prompt is one."""
+    failed: Mask
+    """(N)."""
+    predicted: NDArray[np.object_]
+    """(N)."""
+    weights: Floats
+    """(N): of controls; 0 for failures."""
+
+    def contrast(self, said: Mask, group: Mask, rows: Mask | slice = slice(None)) -> Floats:
+        """Of some columns (N, X), among some of the images; see `contrast`."""
+        return contrast(said[rows], self.strata[rows], group[rows], self.weights[rows])
+
+    def often(self, group: Mask) -> NDArray[np.int64]:
+        """(S): how many of the group say each sentence."""
+        return np.asarray((self.said & group[:, None]).sum(axis=0))
+
+
+def _table(material: Material, column: int) -> _Table:
     words = sorted(frozenset().union(*material.said)) if material.said else []
-    column = {word: place for place, word in enumerate(words)}
+    place = {word: at for at, word in enumerate(words)}
     said = np.zeros((len(material.ids), len(words)), bool)
     for row, own in enumerate(material.said):
-        said[row, [column[word] for word in own]] = True
+        said[row, [place[word] for word in own]] = True
     _, strata = np.unique(np.array(material.asked, np.str_), return_inverse=True)
-    return words, said, strata.astype(np.int64)
-
-
-def _of_classifier(
-    material: Material, column: int, bar: float, clusters: Sequence[Cluster], smallest: int
-) -> Iterator[Candidate]:
-    """The best single sentences of each group of failures, and a second one beside the best."""
-    words, said, strata = _vocabulary(material)
     failed = material.failed[:, column]
     weights = np.where(failed, 0.0, material.weights)
-    if not words or not failed.any():
+    return _Table(words, said, strata.astype(np.int64), failed, material.predicted[:, column], weights)
+
+
+def _of_failures(
+    material: Material, table: _Table, bar: float, clusters: Sequence[Cluster], smallest: int
+) -> Iterator[Candidate]:
+    """The best single sentences of each group of failures, and two together where they say more than one."""
+    if not table.words or not table.failed.any():
         return
-    for event, group, cluster_id in _groups(material, column, clusters, smallest):
-        z = contrast(said, strata, group, weights)
-        z[(said & group[:, None]).sum(axis=0) == 0] = 0
+    for event, group, cluster_id in _groups(material, table, clusters, smallest):
+        z = np.where(table.often(group) > 0, table.contrast(table.said, group), 0.0)
         if material.likeness:
-            z = (z + _likeness(material, words, group, weights)) / np.sqrt(2)
-        order = sorted(range(len(words)), key=lambda at: (-z[at], words[at]))
-        for at in order[:PER_GROUP]:
-            if z[at] > bar:
-                yield Candidate(float(z[at]), frozenset({words[at]}), event, "failures", cluster_id)
-        yield from (
-            replace(one, cluster_id=cluster_id) for one in _pairs(words, z, said, strata, group, weights, event)
-        )
+            z = (z + _likeness(material, table, group)) / np.sqrt(2)
+        order = sorted(range(len(table.words)), key=lambda at: (-z[at], table.words[at]))
+        best = frozenset({table.words[order[0]]})
+        found = [(float(z[at]), frozenset({table.words[at]})) for at in order[:PER_GROUP] if z[at] > bar]
+        found += _pair(table, group, z)
         if z[order[0]] > bar:
-            for score, second in _second(frozenset({words[order[0]]}), words, said, strata, group, weights):
-                both = frozenset({words[order[0]], second})
-                yield Candidate((float(z[order[0]]) + score) / 2, both, event, "failures", cluster_id)
+            found += [((float(z[order[0]]) + score) / 2, best | {word}) for score, word in _second(table, group, best)]
+        yield from (Candidate(score, said, event, "failures", cluster_id) for score, said in found)
 
 
-def _likeness(material: Material, words: Sequence[str], group: Mask, weights: Floats) -> Floats:
+def _likeness(material: Material, table: _Table, group: Mask) -> Floats:
     """(S): how much more like its plain images of the group are than those that pass, as Welch's z.
 
     Bias-to-text (Kim and others, CVPR 2024) ranks keywords by the same difference of means.
     """
     plain = np.array([not asked for asked in material.asked], bool)
-    own, others = group & plain, (weights > 0) & plain
+    own, others = group & plain, (table.weights > 0) & plain
     if own.sum() < 2 or others.sum() < 2:
-        return np.zeros(len(words))
-    like = np.stack([material.likeness.get(word, np.zeros(len(plain))) for word in words], axis=1)
+        return np.zeros(len(table.words))
+    like = np.stack([material.likeness[word] for word in table.words], axis=1)
     error = np.sqrt(like[own].var(axis=0, ddof=1) / own.sum() + like[others].var(axis=0, ddof=1) / others.sum())
     difference = like[own].mean(axis=0) - like[others].mean(axis=0)
     return np.asarray(np.where(error > 0, difference / np.maximum(error, 1e-12), 0.0))
 
 
 def _groups(
-    material: Material, column: int, clusters: Sequence[Cluster], smallest: int
+    material: Material, table: _Table, clusters: Sequence[Cluster], smallest: int
 ) -> Iterator[tuple[str, Mask, str | None]]:
     """All failures, those with the same prediction, and the parts into which the embeddings of either fall."""
-    failed = material.failed[:, column]
     whole = {(cluster.predicted, cluster.place): cluster.cluster_id for cluster in clusters}
-    yield "", failed, whole.get(("", 0))
-    for predicted in sorted(set(material.predicted[failed, column].tolist())):
-        group = failed & (material.predicted[:, column] == predicted)
+    yield "", table.failed, whole.get(("", 0))
+    for predicted in sorted(set(table.predicted[table.failed].tolist())):
+        group = table.failed & (table.predicted == predicted)
         if group.sum() >= smallest:
             yield predicted, group, whole.get((predicted, 0))
     for cluster in clusters:
         if cluster.place:
             members = set(cluster.members)
-            group = failed & np.array([key in members for key in material.ids], bool)
+            group = table.failed & np.array([key in members for key in material.ids], bool)
             if group.sum() >= smallest:
                 yield cluster.predicted, group, cluster.cluster_id
 
 
-def _pairs(
-    words: Sequence[str],
-    single: Floats,
-    said: Mask,
-    strata: NDArray[np.int64],
-    group: Mask,
-    weights: Floats,
-    event: str,
-) -> Iterator[Candidate]:
-    """The two sentences that set the group apart most if said together, and more than either does alone.
+def _pair(table: _Table, group: Mask, single: Floats) -> list[tuple[float, Said]]:
+    """The two sentences that set the group apart most if said together, if more than either does alone, and their z.
 
     A rare conjunction: its sentences alone are said of few of the failures more than of passes.
     """
-    often = (said & group[:, None]).sum(axis=0)
+    often = table.often(group)
     some = [at for at in np.argsort(-single, kind="stable").tolist() if often[at] >= TOGETHER][:PAIRED]
-    pairs = [pair for pair in combinations(some, 2) if (said[:, pair].all(axis=1) & group).sum() >= TOGETHER]
+    pairs = [pair for pair in combinations(some, 2) if (table.said[:, pair].all(axis=1) & group).sum() >= TOGETHER]
     if not pairs:
-        return
-    z = contrast(np.stack([said[:, pair].all(axis=1) for pair in pairs], axis=1), strata, group, weights)
+        return []
+    z = table.contrast(np.stack([table.said[:, pair].all(axis=1) for pair in pairs], axis=1), group)
     best = int(z.argmax())
-    if z[best] > WORTH_A_SECOND and z[best] > single[list(pairs[best])].max() + BETTER:
-        yield Candidate(float(z[best]), frozenset(words[at] for at in pairs[best]), event, "failures")
+    if z[best] <= max(WORTH_A_SECOND, single[list(pairs[best])].max() + BETTER):
+        return []
+    return [(float(z[best]), frozenset(table.words[at] for at in pairs[best]))]
 
 
-def _second(
-    first: Said, words: Sequence[str], said: Mask, strata: NDArray[np.int64], group: Mask, weights: Floats
-) -> Iterator[tuple[float, str]]:
+def _second(table: _Table, group: Mask, first: Said) -> list[tuple[float, str]]:
     """The sentence that sets failures apart among images that say all of `first`, if one does, and its z."""
-    own = said[:, [at for at, word in enumerate(words) if word in first]].all(axis=1)
-    failing, passing = float((group & own).sum()), float(weights[own].sum())
+    known = [at for at, word in enumerate(table.words) if word in first]
+    own = np.asarray(table.said[:, known].all(axis=1))
+    failing, passing = float((group & own).sum()), float(table.weights[own].sum())
     if failing < TOGETHER or failing >= EXPLAINED * (failing + passing):
-        return
-    z = contrast(said[own], strata[own], group[own], weights[own])
-    z[(said & (group & own)[:, None]).sum(axis=0) < TOGETHER] = 0
-    z[[at for at, word in enumerate(words) if word in first]] = 0
-    at = min(range(len(words)), key=lambda one: (-z[one], words[one]))
-    if z[at] > WORTH_A_SECOND:
-        yield float(z[at]), words[at]
+        return []
+    z = np.where(table.often(group & own) >= TOGETHER, table.contrast(table.said, group, own), 0.0)
+    z[known] = 0
+    at = min(range(len(z)), key=lambda one: (-z[one], table.words[one]))
+    return [(float(z[at]), table.words[at])] if z[at] > WORTH_A_SECOND else []
 
 
-def _longer(material: Material, column: int, board: Board) -> Iterator[Candidate]:
+def _longer(label: str, table: _Table, board: Board) -> Iterator[Candidate]:
     """Descriptions under test with a sentence more, where their failures share one."""
-    words, said, strata = _vocabulary(material)
-    failed = material.failed[:, column]
-    weights = np.where(failed, 0.0, material.weights)
     for one in board.hypotheses:
         first = parted(one.prompt.description)
-        if one.prompt.label != material.label or len(first) >= LONGEST or not first <= set(words):
-            continue
-        group = failed & ((material.predicted[:, column] == one.event) | (one.event == ""))
-        for score, second in _second(first, words, said, strata, group, weights):
-            yield Candidate(score, first | {second}, one.event, "longer", parent_id=one.hypothesis_id)
+        if one.prompt.label == label and len(first) < LONGEST and first <= set(table.words):
+            group = table.failed & ((table.predicted == one.event) | (one.event == ""))
+            for score, second in _second(table, group, first):
+                yield Candidate(score, first | {second}, one.event, "longer", parent_id=one.hypothesis_id)
 
 
 def _shorter(label: str, board: Board, verdicts: Verdicts) -> Iterator[Candidate]:

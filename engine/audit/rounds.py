@@ -8,7 +8,7 @@ import numpy as np
 
 from mothlight.engine.audit import books
 from mothlight.engine.audit.board import Board
-from mothlight.engine.audit.describe import Names, Reader, parted, proposals, style_of
+from mothlight.engine.audit.describe import Names, Reader, content, parted, proposals, style_of
 from mothlight.engine.audit.discover import discover
 from mothlight.engine.audit.mine import (
     Candidate,
@@ -22,7 +22,7 @@ from mothlight.engine.audit.mine import (
 )
 from mothlight.engine.audit.proof import Verdicts
 from mothlight.engine.config import AuditConfig, ServedDescriber
-from mothlight.engine.records import Hypothesis, identify, identify_hypothesis
+from mothlight.engine.records import Hypothesis, identify
 from mothlight.engine.stats import Floats, round_share
 from mothlight.sql import Store
 
@@ -61,16 +61,18 @@ def begin_round(
 
 def own_ideas(config: AuditConfig, board: Board) -> list[tuple[int, Candidate, str]]:
     """What a person asks that is not under test yet."""
-    known = {one.hypothesis_id for one in board.hypotheses}
-    labels = {label.name: label for label in config.labels}
+    known = {
+        (one.prompt.label, content(one.prompt.description), one.event): one.prompt.description
+        for one in board.hypotheses
+    }
     new: list[tuple[int, Candidate, str]] = []
     for idea in config.hypotheses:
-        candidate = Candidate(0.0, parted(idea.description), idea.event, "own")
-        prompt = config.plain_prompt(labels[idea.label], candidate.description)
-        key = identify_hypothesis(prompt, idea.event)
+        key = (idea.label, content(idea.description), idea.event)
         if key not in known:
-            known.add(key)
-            new.append((len(new), candidate, idea.label))
+            # the same words are the same prompt, whatever their spelling and event
+            worded = [said for (label, words, _), said in known.items() if (label, words) == key[:2]]
+            known[key] = worded[0] if worded else idea.description
+            new.append((len(new), Candidate(0.0, parted(known[key]), idea.event, "own"), idea.label))
     return new
 
 

@@ -75,9 +75,12 @@ def first_look(config: AuditConfig) -> list[Plan]:
 
 def another_round(config: AuditConfig, board: Board, verdicts: Verdicts) -> bool:
     """Whether a round more is worth beginning: there is room for its tests, and something may be left to find."""
-    if verdicts.closed.all() and board.empty_rounds >= EMPTY_ROUNDS:
-        return False
-    return _room(config, board, verdicts) >= SMALLEST_ROUND * config.wave_images
+    return not nothing_left(board, verdicts) and _room(config, board, verdicts) >= SMALLEST_ROUND * config.wave_images
+
+
+def nothing_left(board: Board, verdicts: Verdicts) -> bool:
+    """Whether every question is answered, and looking again raised none."""
+    return bool(verdicts.closed.all()) and board.empty_rounds >= EMPTY_ROUNDS
 
 
 def _room(config: AuditConfig, board: Board, verdicts: Verdicts) -> int:

@@ -410,9 +410,10 @@ def test_ideas_of_one_s_own_are_tested_first_and_with_a_share_of_their_own(tmp_p
     assert weight == pytest.approx(6 / (math.pi * 2) ** 2 / 3)
     assert (origin, waves > 0) == ("own", True)
     another = {"label": "butterfly", "description": "it is red."}
-    run(tmp_path, models, small_config(hypotheses=[idea, another], max_images=420))
+    same = {"label": "fly", "description": "ON THE FLOWERS!"}
+    run(tmp_path, models, small_config(hypotheses=[idea, another, same], max_images=420))
     asked = "select label, description, waves > 0 from question where origin = 'own' order by all"
-    assert ask(tmp_path, asked) == [("butterfly", "it is red.", True), ("fly", "It is on a flower.", True)]
+    assert ask(tmp_path, asked) == [("butterfly", "it is red.", True), ("fly", "it is on a flower.", True)]
 
 
 def test_an_idea_about_another_label_is_one_sentence(small_toml: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import pytest
 
 from mothlight.engine.audit.describe import (
     Names,
+    Reader,
     as_sentence,
     content,
     joined,
@@ -129,3 +130,10 @@ def test_of_a_language_model_s_answer_only_short_plain_lines_count() -> None:
         "there is snow.",
     ]
     assert proposals("", NAMES, "") == []
+
+
+def test_sentences_of_the_same_content_are_worded_alike() -> None:
+    reader = Reader("fly", NAMES, "sentences")
+    captions = ["It is night. it is.", "it is night.", "it is night.", "It is on the nets."]
+    assert reader.read(captions) == [{"it is night."}, {"it is night."}, {"it is night."}, {"It is on the nets."}]
+    assert reader.read(captions, ["at night!"])[0] == {"at night!"}
