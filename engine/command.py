@@ -30,7 +30,9 @@ from mothlight.engine.records import identify
 from mothlight.engine.score import load_truth, score
 from mothlight.engine.session import Session, stopped_by_signals
 from mothlight.engine.streams import discard, tolerant
-from mothlight.engine.suite import STATUSES, as_json, as_markdown, broken_gates, freeze, run
+from mothlight.engine.suite.ask import STATUSES, run
+from mothlight.engine.suite.freeze import freeze
+from mothlight.engine.suite.pages import as_json, as_markdown, broken_gates
 from mothlight.reports.build import build_report
 from mothlight.sql import Store, open_audit
 from mothlight.sql.store import DATABASE, query_text

@@ -8,7 +8,9 @@ from mothlight.engine.batch import Batch, Stage
 from mothlight.engine.config import AuditConfig, built_in_config, load_config
 from mothlight.engine.executor.pipeline import Pipeline
 from mothlight.engine.host import Host
-from mothlight.engine.opening import Models, load_models
+from mothlight.engine.opening import Models, load_models, open_database
+from mothlight.engine.session import Progress, Session
+from mothlight.sql.store import DATABASE
 
 SMALL = {
     "generator": "renderer",
@@ -29,6 +31,16 @@ def small_config(**changes: object) -> AuditConfig:
     """The built-in audit with two labels, the renderer and a small budget."""
     whole = load_config(built_in_config()).model_dump()
     return AuditConfig.model_validate({**whole, **SMALL, **changes})
+
+
+def run_audit_in(folder: Path, models: Models, config: AuditConfig, progress: Progress | None = None) -> None:
+    """An audit to its end, in a folder."""
+    folder.mkdir(exist_ok=True)
+    with (
+        open_database(folder / DATABASE, config, models, Path()) as store,
+        Session(config, models, store, progress or Progress()) as session,
+    ):
+        session.run()
 
 
 def toml_of(config: AuditConfig) -> str:

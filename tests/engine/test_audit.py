@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from mothlight.engine.config import AuditConfig, bundle_path
+from mothlight.engine.config import bundle_path
 from mothlight.engine.executor.pipeline import Pipeline
-from mothlight.engine.opening import Models, open_database
-from mothlight.engine.session import Progress, Session
+from mothlight.engine.opening import Models
+from mothlight.engine.session import Progress
 from mothlight.engine.world.scene import LABELS, SENTENCES
 from mothlight.sql import open_audit
 from mothlight.sql.store import DATABASE
-from tests.engine.conftest import small_config, toml_of
+from tests.engine.conftest import run_audit_in, small_config, toml_of
 
 Rows = list[tuple[Any, ...]]
 MOTHLIGHT = str(Path(sys.executable).with_name("mothlight"))
@@ -43,15 +43,6 @@ class StopAfter(Progress):
             raise KeyboardInterrupt
 
 
-def run(folder: Path, models: Models, config: AuditConfig, progress: Progress | None = None) -> None:
-    folder.mkdir(exist_ok=True)
-    with (
-        open_database(folder / DATABASE, config, models, Path()) as store,
-        Session(config, models, store, progress or Progress()) as session,
-    ):
-        session.run()
-
-
 def canonical(folder: Path) -> Rows:
     with open_audit(folder / DATABASE) as store:
         return store.query("canonical")
@@ -66,7 +57,7 @@ def ask(folder: Path, statement: str) -> Rows:
 def whole(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Path:
     """The uninterrupted audit that others are held against."""
     folder = tmp_path_factory.mktemp("whole")
-    run(folder, models, small_config())
+    run_audit_in(folder, models, small_config())
     return folder
 
 
@@ -111,9 +102,9 @@ def test_evidence_is_what_the_pairs_say(whole: Path) -> None:
 @pytest.mark.parametrize("images", [1, 60, 150, 300])
 def test_stopped_and_started_again_it_is_the_same(whole: Path, tmp_path: Path, models: Models, images: int) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, models, small_config(), StopAfter(images))
+        run_audit_in(tmp_path, models, small_config(), StopAfter(images))
     before = ask(tmp_path, "select chunk_id from chunk")
-    run(tmp_path, models, small_config())
+    run_audit_in(tmp_path, models, small_config())
     assert canonical(tmp_path) == canonical(whole)
     first_run = ask(tmp_path, "select chunk_id from chunk where run_id = 1")
     assert sorted(first_run) == sorted(before)
@@ -123,19 +114,19 @@ def test_one_stage_after_the_other_gives_the_same_rows(
     whole: Path, tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Pipeline, "run", Pipeline.run_in_order)
-    run(tmp_path, models, small_config())
+    run_audit_in(tmp_path, models, small_config())
     assert canonical(tmp_path) == canonical(whole)
 
 
 def test_other_thread_counts_give_the_same_rows(whole: Path, tmp_path: Path, models: Models) -> None:
-    run(tmp_path, models, small_config(threads=3))
+    run_audit_in(tmp_path, models, small_config(threads=3))
     assert canonical(tmp_path) == canonical(whole)
 
 
 def test_a_larger_budget_goes_on(tmp_path: Path, models: Models) -> None:
     made, waves = set[tuple[Any, ...]](), 0
     for budget in (150, 460):
-        run(tmp_path, models, small_config(max_images=budget))
+        run_audit_in(tmp_path, models, small_config(max_images=budget))
         before, made = made, set(ask(tmp_path, "select image_id from image"))
         earlier, ((waves,),) = waves, ask(tmp_path, "select count(distinct wave) from evidence")
         assert before < made
@@ -146,7 +137,7 @@ def test_a_larger_budget_goes_on(tmp_path: Path, models: Models) -> None:
 
 def test_a_little_more_budget_takes_no_reserve_away(whole: Path, tmp_path: Path, models: Models) -> None:
     shutil.copytree(whole, tmp_path / "little")
-    run(tmp_path / "little", models, small_config(max_images=462))
+    run_audit_in(tmp_path / "little", models, small_config(max_images=462))
     measured = (
         "select hypothesis_id, classifier, provenance, pairs from findings where status = 'confirmed' order by all"
     )
@@ -400,7 +391,7 @@ def test_truth_and_grammar_out_of_reach_change_nothing(tmp_path: Path) -> None:
 
 def test_ideas_of_one_s_own_are_tested_first_and_with_a_share_of_their_own(tmp_path: Path, models: Models) -> None:
     idea = {"label": "fly", "description": "It is on a flower"}
-    run(tmp_path, models, small_config(hypotheses=[idea], max_images=300))
+    run_audit_in(tmp_path, models, small_config(hypotheses=[idea], max_images=300))
     rounds = ask(tmp_path, "select round, kind, tests from round order by round")
     assert (2, "own", 3) in rounds
     ((origin, weight, waves),) = ask(
@@ -411,7 +402,7 @@ def test_ideas_of_one_s_own_are_tested_first_and_with_a_share_of_their_own(tmp_p
     assert (origin, waves > 0) == ("own", True)
     another = {"label": "butterfly", "description": "it is red."}
     same = {"label": "fly", "description": "ON THE FLOWERS!"}
-    run(tmp_path, models, small_config(hypotheses=[idea, another, same], max_images=420))
+    run_audit_in(tmp_path, models, small_config(hypotheses=[idea, another, same], max_images=420))
     asked = "select label, description, waves > 0 from question where origin = 'own' order by all"
     assert ask(tmp_path, asked) == [("butterfly", "it is red.", True), ("fly", "it is on a flower.", True)]
 

@@ -11,21 +11,16 @@ from PIL import Image
 
 from mothlight.engine.command import export_images_command
 from mothlight.engine.errors import UserError
-from mothlight.engine.opening import Models, open_database
-from mothlight.engine.session import Progress, Session
+from mothlight.engine.opening import Models
 from mothlight.sql import open_audit
-from tests.engine.conftest import small_config
+from tests.engine.conftest import run_audit_in, small_config
 
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Path:
     folder = tmp_path_factory.mktemp("audited")
-    config = small_config(max_images=200)
-    with (
-        open_database(folder / "audit.duckdb", config, models, Path()) as store,
-        Session(config, models, store, Progress()) as session,
-    ):
-        session.run()
+    run_audit_in(folder, models, small_config(max_images=200))
+    with open_audit(folder, read_only=False) as store:
         # a label that would lead elsewhere, were it a path
         store.rows("update prompt set label = '../../fly/..' where label = 'fly'")
         store.rows("update label set label = '../../fly/..' where label = 'fly'")

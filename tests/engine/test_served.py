@@ -26,7 +26,8 @@ from mothlight.engine.session import Progress, Session
 from mothlight.engine.stages import served
 from mothlight.engine.world.render import Renderer
 from mothlight.reports.build import build_report
-from tests.engine.conftest import small_config, through
+from mothlight.sql import open_audit
+from tests.engine.conftest import run_audit_in, small_config, through
 
 KEY = "sk-very-secret-4711"
 LABELS = [{"name": "fly", "hypernym": "insect"}, {"name": "butterfly", "hypernym": "insect"}]
@@ -351,6 +352,13 @@ def test_a_language_model_that_refuses_says_nothing(server: Server, body: dict[s
     assert served.ServedProposer(describer(server)).propose(["a fly"], ["a bee"], 0) == ""
 
 
+def descriptions_of(config: AuditConfig, folder: Path) -> set[str]:
+    """What an audit puts to the test."""
+    run_audit_in(folder, load_models(config, folder), config)
+    with open_audit(folder) as store:
+        return {description for (description,) in store.rows("select description from hypothesis")}
+
+
 @pytest.mark.parametrize(
     ("answer", "tested"),
     [
@@ -363,13 +371,7 @@ def test_an_audit_tests_what_a_language_model_proposes(
 ) -> None:
     server.proposals = answer
     config = small_config(max_images=300, describer={"url": server.url, "model": "llm"})
-    models = load_models(config, tmp_path)
-    with (
-        open_database(tmp_path / "audit.duckdb", config, models, tmp_path) as store,
-        Session(config, models, store, Progress()) as session,
-    ):
-        session.run()
-        asked = {description for (description,) in store.rows("select description from hypothesis")}
+    asked = descriptions_of(config, tmp_path)
     assert asked <= {"it is on a flower.", "it is at night.", "it is at night. it is on a flower."}
     assert bool(asked) == tested
 
@@ -377,11 +379,5 @@ def test_an_audit_tests_what_a_language_model_proposes(
 @pytest.mark.parametrize("describer", ["phrases", "auto"])
 def test_free_text_of_a_served_captioner_gives_phrases(server: Server, tmp_path: Path, describer: str) -> None:
     config = small_config(max_images=300, describer=describer, captioner=captioner(server).model_dump())
-    models = load_models(config, tmp_path)
-    with (
-        open_database(tmp_path / "audit.duckdb", config, models, tmp_path) as store,
-        Session(config, models, store, Progress()) as session,
-    ):
-        session.run()
-        asked = {description for (description,) in store.rows("select description from hypothesis")}
+    asked = descriptions_of(config, tmp_path)
     assert asked <= {"it is bright.", "it is dark."}

@@ -10,11 +10,13 @@ import pytest
 
 from mothlight.engine.config import bundle_path
 from mothlight.engine.errors import CorruptError, UserError
-from mothlight.engine.opening import Models, open_database
-from mothlight.engine.session import Progress, Session
-from mothlight.engine.suite import LISTING, as_markdown, broken_gates, freeze, load_suite, run
+from mothlight.engine.opening import Models
+from mothlight.engine.suite.ask import run
+from mothlight.engine.suite.freeze import freeze
+from mothlight.engine.suite.kept import LISTING, load_suite
+from mothlight.engine.suite.pages import as_markdown, broken_gates
 from mothlight.sql import open_audit
-from tests.engine.conftest import small_config
+from tests.engine.conftest import run_audit_in, small_config
 
 MOTHLIGHT = str(Path(sys.executable).with_name("mothlight"))
 PLANTED, CLEAN = (bundle_path(f"tinyworld:{name}", Path()) for name in ("planted-resnet", "clean-resnet"))
@@ -23,12 +25,7 @@ PLANTED, CLEAN = (bundle_path(f"tinyworld:{name}", Path()) for name in ("planted
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Path:
     folder = tmp_path_factory.mktemp("audited")
-    config = small_config(max_images=900)
-    with (
-        open_database(folder / "audit.duckdb", config, models, Path()) as store,
-        Session(config, models, store, Progress()) as session,
-    ):
-        session.run()
+    run_audit_in(folder, models, small_config(max_images=900))
     return folder
 
 
