@@ -10,14 +10,6 @@ from typing import Any
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.sql import Store
 
-OF_A_FINDING = """
-    select distinct outcome.*
-    from findings
-    join pair using (hypothesis_id, classifier)
-    join outcome on outcome.image_id = pair.image_id and outcome.classifier = pair.classifier
-    where findings.finding = $finding and pair.passed and pair.event
-    order by index
-"""
 COLUMNS = ("image_id", "classifier", "label", "predicted", "description", "phase", "index", "score", "verdict")
 LISTING = "images.csv"
 
@@ -31,7 +23,7 @@ def write_finding(store: Store, number: int, out: Path, limit: int) -> tuple[int
     ((known,),) = store.rows("select coalesce(max(finding), 0) from findings")
     if not 1 <= number <= known:
         raise UserError(f"There is no finding {number}; " + (f"they go to {known}." if known else "none is confirmed."))
-    return _write(store, store.records(OF_A_FINDING, finding=number), out, limit)
+    return _write(store, store.step_records("finding_pictures", finding=number), out, limit)
 
 
 def write_where(store: Store, condition: str, out: Path, limit: int) -> tuple[int, int]:

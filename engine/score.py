@@ -29,15 +29,6 @@ from mothlight.sql import Store
 
 SEED_SHIFT = 1_000_003
 """Added to the audit's seed: none of its images is looked at again."""
-FOUND = """
-    select findings.*, prompt.text, label.plain_prompt_id, coalesce(nullif(hypothesis.event, ''), '') as event
-    from findings
-    join hypothesis using (hypothesis_id)
-    join prompt on prompt.prompt_id = findings.prompt_id
-    join label on label.label = findings.label
-    where status = 'confirmed'
-    order by effect desc, classifier, findings.label, findings.description, predicted
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +81,7 @@ def load_truth(path: Path | None = None) -> Truth:
 
 def score(store: Store, config: AuditConfig, models: Models, truth: Truth, pairs: int) -> dict[str, Any]:
     """The scores of an audit, as one JSON-ready object."""
-    findings = store.records(FOUND)
+    findings = store.step_records("scored")
     classifiers = [bundle.manifest.name for bundle in models.classifiers]
     seed = config.seed + SEED_SHIFT
     threads = config.threads or available_threads()
@@ -110,8 +101,7 @@ def score(store: Store, config: AuditConfig, models: Models, truth: Truth, pairs
             for finding in findings
         ]
     ((images,),) = store.rows("select coalesce(sum(images), 0) from chunk")
-    spent = "select coalesce(sum(date_diff('millisecond', started_at, ended_at)), 0) / 1000 from run"
-    ((seconds,),) = store.rows(spent)
+    ((seconds,),) = store.step("seconds")
     planted = [bug for bug in truth.bugs if bug.classifier in classifiers]
     return {
         **summary(planted, scored),
