@@ -1,8 +1,9 @@
 """The audit's first half as a competent person writes it in an afternoon: libraries, eager torch, one step at a time.
 
 For each label: a diffusers pipeline makes the images, timm classifiers and the gate name them, open_clip embeds them,
-a transformers BLIP captions those that pass the gate; results go to a CSV and a NumPy file. Same weights, steps and
-threads as mothlight's built-in audit. Prints one JSON line: images, seconds (models already loaded).
+a transformers BLIP captions what passes the gate and fails, and as many images of a label that pass everywhere, 48 at
+least, as mothlight does; results go to a CSV and a NumPy file. Same weights, steps and threads as mothlight's built-in
+audit. Prints one JSON line: images, seconds (models already loaded).
 """
 
 import argparse
@@ -27,6 +28,8 @@ from mothlight.exporters.libraries import quiet
 
 WEIGHTS = Path(__file__).parent / "tinyworld"
 THRESHOLD = 0.4
+PASSES = 48
+"""Captioned of a label, at least."""
 
 
 def load(threads: int) -> dict[str, Any]:
@@ -71,6 +74,7 @@ def audit(models: dict[str, Any], labels: list[str], prompts: list[str], images:
     }
     rows, vectors = [], []
     for label, prompt in zip(labels, prompts, strict=True):
+        failures = passes = 0
         for start in range(0, images, batch):
             count = min(batch, images - start)
             seeds = [torch.Generator().manual_seed(start + k) for k in range(count)]
@@ -85,10 +89,15 @@ def audit(models: dict[str, Any], labels: list[str], prompts: list[str], images:
             passed = (scores[:, gate_names.index(label)] >= THRESHOLD).tolist()
             pixels = torch.stack([models["preprocess"](picture) for picture in pictures])
             vectors.append(models["clip"].encode_image(pixels, normalize=True).numpy())
-            kept = [picture for picture, ok in zip(pictures, passed, strict=True) if ok]
-            captions = iter(caption(models, kept))
+            chosen = []
+            for k in range(count):
+                failed = any(said[name][k] != label for name in said)
+                chosen.append(passed[k] and (failed or passes < max(failures, PASSES)))
+                failures += chosen[k] and failed
+                passes += chosen[k] and not failed
+            captions = iter(caption(models, [picture for picture, ok in zip(pictures, chosen, strict=True) if ok]))
             rows += [
-                [label, start + k, *(said[name][k] for name in said), passed[k], next(captions) if passed[k] else ""]
+                [label, start + k, *(said[name][k] for name in said), passed[k], next(captions) if chosen[k] else ""]
                 for k in range(count)
             ]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,10 @@
 """mothlight against the seed script: the same work, in turn, interleaved. Last line: JSON.
 
 The work: so many images of each of some labels are made, judged by three classifiers and the gate, and embedded; those
-that pass the gate are captioned; everything is stored. Model loading is in neither time. S0 is the seed script at its
-best batch, S1 our engines one stage after the other in one thread each, P the pipeline. The efficiency is the time
-that the stages take by themselves, one after the other on one core, over cores times P's time.
+that fail are captioned, and some that pass, 48 of a label at least; everything is stored. Model loading is in neither
+time. S0 is the seed script at its best batch, S1 our engines one stage after the other in one thread each, P the
+pipeline. The efficiency is the time that the stages take by themselves, one after the other on one core, over cores
+times P's time.
 """
 
 import argparse
