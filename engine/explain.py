@@ -54,6 +54,10 @@ def story(store: Store, number: int) -> Iterator[str]:
             f"  wave {wave['wave']}: {wave['pairs']} pairs, {wave['more']} only described, {wave['less']} only plain; "
             f"e = {wave['e_value']:.3g}{bounds}"
         )
+    for drawn in store.records("select * from drawn where prompt_id = $prompt", prompt=finding["prompt_id"]):
+        how = "not drawn: its images are no closer to its words" if drawn["not_drawn"] else "its images show it"
+        bounds = f"{drawn['closer_low']:+.3f} to {drawn['closer_high']:+.3f}"
+        yield f"Drawn: {how} (cosine {drawn['closer']:+.3f}, {bounds}, {drawn['n']} pairs)"
     yield from _beside(store, number, finding)
     yield f"Cost: {finding['images_made']:,} images of its prompt; the plain ones are shared with its label's others"
 

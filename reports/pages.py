@@ -47,6 +47,8 @@ class Card:
     examples: Sequence[Example]
     wordings: Sequence[Row]
     """Other descriptions of the bug, confirmed too."""
+    not_drawn: bool
+    """Its images do not show it, by the embedder."""
     control: Row | None
     """An unrelated description that was tested on the same classifier."""
 
@@ -143,6 +145,7 @@ def _named(store: Store, query: str) -> list[Row]:
 
 def _cards(store: Store, rows: Sequence[Row]) -> list[Card]:
     by_hypothesis: dict[str, list[Row]] = {}
+    not_drawn = {prompt_id for (prompt_id,) in store.rows("select prompt_id from drawn where not_drawn")}
     controls = {row["finding"]: row for row in store.records("select * from control")}
     for row in rows:
         row["mcnemar"] = mcnemar_exact(Pairs(row["pairs"], row["more"], row["less"]))
@@ -165,6 +168,7 @@ def _cards(store: Store, rows: Sequence[Row]) -> list[Card]:
                 classifiers=own,
                 examples=_examples(store, strongest),
                 wordings=sorted(others, key=lambda row: row["finding"]),
+                not_drawn=strongest["prompt_id"] in not_drawn,
                 control=controls.get(strongest["finding"]),
             )
         )

@@ -12,7 +12,7 @@ from mothlight.engine.audit.proof import Verdicts, judge
 from mothlight.engine.audit.waves import nothing_left, save_prompts
 from mothlight.engine.config import AuditConfig
 from mothlight.engine.records import Cluster, Hypothesis
-from mothlight.engine.stats import LARGEST_LOG
+from mothlight.engine.stats import LARGEST_LOG, Floats
 from mothlight.sql import Store
 
 SPENT = "the budget is spent"
@@ -131,9 +131,13 @@ def save_round(
     board: Board,
     clusters: Iterable[Cluster],
     hypotheses: Sequence[Hypothesis],
+    vectors: Floats | None,
     kind: Literal["mined", "own"] = "mined",
 ) -> None:
-    """Write a round, what it grouped and what it puts to the test, in one transaction."""
+    """Write a round, what it grouped and what it puts to the test, in one transaction.
+
+    `vectors` (H, D): where the descriptions lie among the images, if the embedder reads text.
+    """
     with store.transaction():
         store.append(
             "round",
@@ -168,7 +172,17 @@ def save_round(
             [{"cluster_id": c.cluster_id, "image_id": image_id} for c in groups for image_id in c.members],
         )
         save_prompts(store, [one.prompt for one in hypotheses])
+        _save_vectors(store, hypotheses, vectors)
         store.append("hypothesis", [_row(one) for one in hypotheses])
+
+
+def _save_vectors(store: Store, hypotheses: Sequence[Hypothesis], vectors: Floats | None) -> None:
+    """Where their descriptions lie among the images; (H, D), or None if nothing reads text."""
+    if vectors is None:
+        return
+    known = {prompt_id for (prompt_id,) in store.rows("select prompt_id from text_embedding")}
+    new = {one.prompt.prompt_id: row for row, one in enumerate(hypotheses) if one.prompt.prompt_id not in known}
+    store.append("text_embedding", [{"prompt_id": key, "vector": vectors[row].tolist()} for key, row in new.items()])
 
 
 def _row(hypothesis: Hypothesis) -> dict[str, object]:

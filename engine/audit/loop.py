@@ -53,7 +53,7 @@ def run_audit(
             mechanism.caption()
             begin_round(store, config, board, verdicts, names, mechanism)
         elif ideas := own_ideas(config, board):
-            begin_own_round(store, config, board, ideas)
+            begin_own_round(store, config, board, ideas, mechanism)
         elif plans := waves.next_test(config, board, verdicts):
             waves.save(store, plans, config.max_images)
         elif waves.another_round(config, board, verdicts):

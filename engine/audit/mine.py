@@ -33,6 +33,8 @@ PAIRED = 16
 """Sentences of a group that are tried two by two."""
 BETTER = 0.5
 """So much larger than that of either must the z of two together be."""
+SEPARATE = 3.0
+"""z from which on the embedder is taken to see what a sentence says."""
 LONGEST = 4
 """Sentences of a description, at most."""
 
@@ -123,6 +125,33 @@ def with_proposals(material: Material, sentences: Iterable[str]) -> Material:
     words = {sentence: content(sentence) for sentence in sentences}
     captions = [content(caption) for caption in material.captions]
     return with_said(material, [frozenset(one for one, own in words.items() if own <= caption) for caption in captions])
+
+
+def as_shown(material: Material) -> Material:
+    """What each image shows, by its likeness to a sentence, in place of what its caption happens to say.
+
+    Free captions leave out most of what is to be seen. Where the images of which a sentence is said are more like it
+    than the others (Welch's z over `SEPARATE`), those that are nearer to the former's mean show it. What a prompt asks
+    for is shown whatever the likeness.
+    """
+    shown: list[set[str]] = [set(parted(asked)) for asked in material.asked]
+    for sentence, like in material.likeness.items():
+        said = material.saying(frozenset({sentence}))
+        if _welch(like[said, None], like[~said, None])[0] > SEPARATE:
+            rows = like >= (like[said].mean() + like[~said].mean()) / 2
+        else:
+            rows = said
+        for row in np.flatnonzero(rows).tolist():
+            shown[row].add(sentence)
+    return replace(material, said=[frozenset(own) for own in shown])
+
+
+def _welch(one: Floats, other: Floats) -> Floats:
+    """(S): the difference of two means of columns (N, S) and (M, S) over its standard error; 0 for fewer than two."""
+    if min(len(one), len(other)) < 2:
+        return np.zeros(one.shape[1])
+    error = np.sqrt(one.var(axis=0, ddof=1) / len(one) + other.var(axis=0, ddof=1) / len(other))
+    return np.asarray(np.where(error > 0, (one.mean(axis=0) - other.mean(axis=0)) / np.maximum(error, 1e-12), 0.0))
 
 
 def contrast(said: Mask, strata: NDArray[np.int64], group: Mask, weights: Floats) -> Floats:
@@ -262,12 +291,8 @@ def _likeness(material: Material, table: _Table, group: Mask) -> Floats:
     """
     plain = np.array([not asked for asked in material.asked], bool)
     own, others = group & plain, (table.weights > 0) & plain
-    if own.sum() < 2 or others.sum() < 2:
-        return np.zeros(len(table.words))
     like = np.stack([material.likeness[word] for word in table.words], axis=1)
-    error = np.sqrt(like[own].var(axis=0, ddof=1) / own.sum() + like[others].var(axis=0, ddof=1) / others.sum())
-    difference = like[own].mean(axis=0) - like[others].mean(axis=0)
-    return np.asarray(np.where(error > 0, difference / np.maximum(error, 1e-12), 0.0))
+    return _welch(like[own], like[others])
 
 
 def _groups(

@@ -13,6 +13,7 @@ from mothlight.engine.audit.discover import discover
 from mothlight.engine.audit.mine import (
     Candidate,
     Material,
+    as_shown,
     failures_left,
     mine,
     read_material,
@@ -56,7 +57,12 @@ def begin_round(
         own = [cluster for cluster in clusters if cluster.label == label.name]
         best = mine(material, board, verdicts, own, config.min_group)[: config.max_hypotheses_per_label]
         chosen += [(place, candidate, label.name) for place, candidate in enumerate(best)]
-    books.save_round(store, config, board, clusters, _hypotheses(config, board, chosen))
+    hypotheses = _hypotheses(config, board, chosen)
+    books.save_round(store, config, board, clusters, hypotheses, _vectors(hypotheses, helpers))
+
+
+def _vectors(hypotheses: Sequence[Hypothesis], helpers: Helpers) -> Floats | None:
+    return helpers.embed_texts([one.prompt.description for one in hypotheses]) if hypotheses else None
 
 
 def own_ideas(config: AuditConfig, board: Board) -> list[tuple[int, Candidate, str]]:
@@ -77,10 +83,11 @@ def own_ideas(config: AuditConfig, board: Board) -> list[tuple[int, Candidate, s
 
 
 def begin_own_round(
-    store: Store, config: AuditConfig, board: Board, ideas: Sequence[tuple[int, Candidate, str]]
+    store: Store, config: AuditConfig, board: Board, ideas: Sequence[tuple[int, Candidate, str]], helpers: Helpers
 ) -> None:
     """Write down a person's ideas as a round of their own, with its own share of the level."""
-    books.save_round(store, config, board, (), _hypotheses(config, board, ideas), "own")
+    hypotheses = _hypotheses(config, board, ideas)
+    books.save_round(store, config, board, (), hypotheses, _vectors(hypotheses, helpers), "own")
 
 
 def _readers(store: Store, config: AuditConfig, names: Names) -> dict[str, Reader]:
@@ -130,7 +137,7 @@ def _sample(material: Material, rows: Sequence[int], number: int, showing: int) 
 
 
 def _with_likeness(store: Store, material: Material, helpers: Helpers) -> Material:
-    """With how like each image is to each sentence."""
+    """With how like each image is to each sentence, and what it shows in place of what its caption says."""
     words = sorted(frozenset().union(*material.said)) if material.said else []
     texts = helpers.embed_texts(words) if words else None
     if texts is None:
@@ -138,7 +145,7 @@ def _with_likeness(store: Store, material: Material, helpers: Helpers) -> Materi
     vectors = dict(store.step("vectors", images=list(material.ids)))
     images = np.array([vectors[image_id] for image_id in material.ids], np.float64)
     likeness = images @ texts.T
-    return replace(material, likeness={word: likeness[:, at] for at, word in enumerate(words)})
+    return as_shown(replace(material, likeness={word: likeness[:, at] for at, word in enumerate(words)}))
 
 
 def _hypotheses(config: AuditConfig, board: Board, chosen: Sequence[tuple[int, Candidate, str]]) -> list[Hypothesis]:

@@ -38,6 +38,8 @@ select what, key, content from (
     union all
     select 'standing', hypothesis_id, concat_ws('|', bug, live, reason) from standing
     union all
+    select 'text_embedding', prompt_id, md5(vector::varchar) from text_embedding
+    union all
     select 'wave', wave || '/' || place, concat_ws('|', phase, prompt_id, first_index, images, max_images) from wave
 )
 order by what, key;

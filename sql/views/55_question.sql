@@ -22,11 +22,13 @@ select
     strongest.effect_high,
     strongest.e_value,
     hypothesis.score,
+    coalesce(drawn.not_drawn, false) as not_drawn,
     hypothesis.hypothesis_id
 from hypothesis
 cross join audit
 left join standing using (hypothesis_id)
 left join tested using (hypothesis_id)
-left join strongest using (hypothesis_id);
+left join strongest using (hypothesis_id)
+left join drawn on drawn.prompt_id = hypothesis.prompt_id;
 
-comment on view question is 'Every description that was put to the test or waits for it, with the classifier that has the strongest evidence: how it stands, and why.';
+comment on view question is 'Every description that was put to the test or waits for it, with the classifier that has the strongest evidence: how it stands, and why; `not_drawn` where its images do not show it (view `drawn`).';

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mothlight.engine.audit.mine import Candidate, Material, contrast, failures_left, mine
+from mothlight.engine.audit.mine import Candidate, Material, as_shown, contrast, failures_left, mine
 from mothlight.engine.audit.proof import judge
 from mothlight.engine.records import Cluster
 from mothlight.engine.stats import Pairs
@@ -172,3 +172,17 @@ def test_a_rare_conjunction_is_found_by_two_failures_with_the_same_prediction() 
     own = material([(f"{RED}|{NIGHT}", "bee", 2), (DAY, "bee", 1), *noise, *passes])
     best = found(own)[0]
     assert (best.description, best.event) == (f"{NIGHT} {RED}", "bee")
+
+
+def test_what_captions_leave_out_the_embedder_sees() -> None:
+    own = material([(NET, "bee", 6), (DAY, "bee", 4), (DAY, "fly", 20), (NET, "fly", 2)])
+    seen = np.array([0.9] * 10 + [0.1] * 20 + [0.8] * 2) + np.linspace(0, 0.01, 32)
+    assert sum(NET in said for said in own.said) == 8
+    shown = as_shown(replace(own, likeness={NET: seen, DAY: np.zeros(32)}))
+    assert [NET in said for said in shown.said] == [True] * 10 + [False] * 20 + [True] * 2
+    assert [DAY in said for said in shown.said] == [DAY in said for said in own.said]  # it does not tell these apart
+
+
+def test_what_a_prompt_asks_for_is_shown_whatever_the_likeness() -> None:
+    own = material([(NET, "bee", 6), (DAY, "fly", 6)], asked=NET)
+    assert all(NET in said for said in as_shown(replace(own, likeness={NET: np.zeros(12)})).said)
