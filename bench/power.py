@@ -22,7 +22,8 @@ from mothlight.engine.audit.proof import judge
 from mothlight.engine.audit.waves import another_round, first_look, next_look, next_reserve, next_test
 from mothlight.engine.config import AuditConfig
 from mothlight.engine.records import Hypothesis, Plan
-from mothlight.engine.stats import round_share
+from mothlight.engine.stats import effect_bounds, log_e_values, round_share
+from mothlight.sql import open_audit
 
 EFFECTS = (0.1, 0.2, 0.3, 0.5)
 BUDGETS = (7_000, 20_000, 50_000, 100_000)
@@ -165,6 +166,50 @@ def nulls(audits: int, pool: ProcessPoolExecutor) -> dict[str, list[float]]:
     return shares
 
 
+def paths(number: int, rng: np.random.Generator, pairs: int = 960) -> dict[str, float]:
+    """Share of e-processes at the null's edge that ever reach 20, and of confidence sequences that ever miss."""
+    alarms = missed = 0
+    looks = np.arange(24, pairs + 1, 24)
+    for _ in range(number // 1000):
+        draws = rng.choice(np.array([1, 0, -1], np.int8), p=(0.14, 0.77, 0.09), size=(1000, pairs))  # mean 0.05
+        more, less = (np.cumsum(draws == sign, axis=1)[:, looks - 1] for sign in (1, -1))
+        alarms += int((log_e_values(looks[None, :], more, less, 0.05).max(axis=1) >= np.log(20)).sum())
+        low, high = effect_bounds(looks[None, :], more, less)
+        missed += int(((low > 0.05) | (high < 0.05)).any(axis=1).sum())
+    return {"paths": number, "ever_20": alarms / number, "sequence_missed": missed / number}
+
+
+def intervals(number: int, rng: np.random.Generator) -> dict[str, dict[str, list[float]]]:
+    """Least and mean coverage of the database's 95 % intervals over plain rates and effects, by the number of pairs."""
+    result: dict[str, dict[str, list[float]]] = {}
+    with open_audit() as store:
+        for n in (50, 100, 400):
+            rates, effects = [], []
+            for plain in (0.02, 0.1, 0.3):
+                for effect in (0.05, 0.2, 0.4):
+                    up, down = (plain + effect) * (1 - plain), plain * (1 - plain - effect)
+                    more, less, _ = rng.multinomial(n, (up, down, 1 - up - down), number).T
+                    hits = rng.binomial(n, plain + effect, number)
+                    given = {"more": more.tolist(), "less": less.tolist(), "hits": hits.tolist(), "n": n}
+                    ((rate, paired),) = store.rows(COVERED, rate=plain + effect, effect=effect, **given)
+                    rates.append(rate)
+                    effects.append(paired)
+            result[str(n)] = {
+                "rate": [round(min(rates), 3), round(float(np.mean(rates)), 3)],
+                "effect": [round(min(effects), 3), round(float(np.mean(effects)), 3)],
+            }
+    return result
+
+
+COVERED = """
+    with drawn as (select unnest($more) as more, unnest($less) as less, unnest($hits) as hits)
+    select
+        avg((wilson_low(hits, $n) <= $rate and $rate <= wilson_high(hits, $n))::integer),
+        avg((bonett_price_low(more, less, $n) <= $effect and $effect <= bonett_price_high(more, less, $n))::integer)
+    from drawn
+"""
+
+
 def large(labels: int = 1000, descriptions: int = 6, classifiers: int = 20) -> float:
     """Seconds to judge a board of that size and plan its next wave."""
     config = settings(labels, 100_000_000)
@@ -183,11 +228,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--nulls", type=int, default=0)
     parser.add_argument("--large", action="store_true")
+    parser.add_argument("--paths", type=int, default=0, help="e-processes and confidence sequences at the null's edge")
+    parser.add_argument("--intervals", type=int, default=0, help="samples on which the intervals are tried")
     arguments = parser.parse_args()
     result: dict[str, object] = {}
     with ProcessPoolExecutor() as pool:
         if arguments.large:
             result["large_seconds"] = round(large(), 2)
+        elif arguments.paths:
+            result["paths"] = paths(arguments.paths, np.random.default_rng(1))
+        elif arguments.intervals:
+            result["intervals"] = intervals(arguments.intervals, np.random.default_rng(1))
         elif arguments.nulls:
             result["nulls"] = nulls(arguments.nulls, pool)
         else:
