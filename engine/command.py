@@ -22,6 +22,10 @@ from mothlight.engine.console import print_result, printable, shown_progress
 from mothlight.engine.dataset import export
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.engine.explain import story
+from mothlight.engine.gate.answers import TABLE, read_answers, sample, write_sample
+from mothlight.engine.gate.known import in_folder, rendered
+from mothlight.engine.gate.run import by_answers, by_pictures, gate_of, of_audit, save, told
+from mothlight.engine.models.bundle import load_bundle
 from mothlight.engine.models.engines import OpenInductor
 from mothlight.engine.models.runner import LoadBackend, no_backend
 from mothlight.engine.opening import Models, load_models, open_database
@@ -33,6 +37,7 @@ from mothlight.engine.streams import discard, tolerant
 from mothlight.engine.suite.ask import STATUSES, run
 from mothlight.engine.suite.freeze import freeze
 from mothlight.engine.suite.pages import as_json, as_markdown, broken_gates
+from mothlight.reports.answers import write_answers_page
 from mothlight.reports.build import build_report
 from mothlight.sql import Store, open_audit
 from mothlight.sql.store import DATABASE, query_text
@@ -348,6 +353,74 @@ def suite_run_command(
     for sentence in broken:
         _line(Console(file=tolerant(sys.stderr)), f"mothlight: {sentence}.")
     return GATE_BROKEN if broken else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Truths:
+    """Where the truth about a gate comes from; of an audit, by default from answers on its own images."""
+
+    answers: Path | None = None
+    pictures: Path | None = None
+    gate: Path | None = None
+    rendered: bool = False
+
+
+def gate_calibrate_command(path: Path, truths: Truths, images: int, most: float) -> None:
+    """Calibrate a gate and print what came of it; or write what a person must answer first.
+
+    Raises:
+        UserError: an argument does not fit, or there is no such audit, folder or bundle.
+    """
+    if sum([truths.answers is not None, truths.pictures is not None, truths.rendered]) > 1:
+        raise UserError("Give one of --answers, --pictures and --rendered.")
+    if path.is_dir() and not (path / DATABASE).exists():
+        lines = _folder_calibrated(path, truths, most)
+    elif truths.gate is not None:
+        raise UserError(f"{path} is an audit, which has a gate: --gate is for a folder of pictures.")
+    else:
+        lines = _audit_calibrated(path, truths, images, most)
+    with _answering():
+        sys.stdout.write("\n".join(printable(line) for line in lines) + "\n")
+        sys.stdout.flush()
+
+
+def _folder_calibrated(folder: Path, truths: Truths, most: float) -> list[str]:
+    if truths.gate is None or truths.answers is not None or truths.pictures is not None or truths.rendered:
+        raise UserError(f"{folder} holds no audit. Of a folder of pictures say which gate to ask: --gate BUNDLE.")
+    known = in_folder(folder)
+    labels = sorted({one.label for one in known})
+    return list(told(None, by_pictures(load_bundle(truths.gate), known, labels, most)))
+
+
+def _audit_calibrated(audit: Path, truths: Truths, images: int, most: float) -> list[str]:
+    database = database_of(audit)
+    folder = database.parent / "gate"
+    if not database.is_file():
+        raise UserError(f"There is no audit at {audit}.")
+    with open_audit(database, read_only=False) as store:
+        if truths.rendered or truths.pictures is not None:
+            gate, labels = gate_of(store)
+            known = rendered(labels, images) if truths.pictures is None else in_folder(truths.pictures)
+            calibration = of_audit(store, by_pictures(gate, known, labels, most))
+        else:
+            table = truths.answers or folder / TABLE
+            answers = read_answers(table, store) if truths.answers or table.is_file() else {}
+            if not answers and truths.answers is None:
+                return _to_answer(store, folder, images)
+            calibration = by_answers(store, answers, most)
+        save(store, calibration)
+        return list(told(store, calibration))
+
+
+def _to_answer(store: Store, folder: Path, images: int) -> list[str]:
+    """Write the images to look at; what to do with them."""
+    sampled = sample(store, images)
+    if not sampled:
+        raise UserError("The gate has judged no image of this audit yet.")
+    write_sample(store, sampled, folder)
+    page = write_answers_page([{"image_id": one.image_id, "label": one.label} for one in sampled], folder)
+    where = f"open {page}, save its answers.csv as {folder / TABLE} (or fill in the column `shows` there by hand)"
+    return [f"{len(sampled)} images wait for an answer: {where}, and run the same command again."]
 
 
 def _run(console: Console, config: AuditConfig, models: Models, store: Store) -> None:

@@ -35,6 +35,8 @@ def story(store: Store, number: int) -> Iterator[str]:
         f"  fails {share(finding['rate'])}, plain {share(finding['baseline_rate'])}, {_effect(finding)}, "
         f"{finding['pairs']} pairs of the {finding['provenance']}; q = {finding['q_value']:.2g}"
     )
+    if finding["gate_could_explain"]:
+        yield "  could be the gate's doing: its error alone could make up the effect"
     yield "Where it came from"
     yield f"  round {finding['round']}, after wave {finding['born_wave']}: {ORIGINS[finding['origin']]}"
     if finding["parent"]:

@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from mothlight.engine.config import RENDERER, AuditConfig, ServedModel, bundle_path
-from mothlight.engine.errors import CorruptError, UserError
-from mothlight.engine.models.bundle import Bundle, Role, Source, load_bundle
+from mothlight.engine.errors import UserError
+from mothlight.engine.models.bundle import Bundle, Role, Source, Thresholds, load_bundle
 from mothlight.engine.models.engines import OpenInductor
 from mothlight.engine.models.runner import LoadBackend, no_backend
 from mothlight.engine.records import article, identify
@@ -74,8 +74,7 @@ def load_models(
         open_inductor,
     )
     check_labels(config, models)
-    if models.gate.manifest.thresholds is None:
-        raise UserError(f"The gate {models.gate.folder} has no thresholds; export it again as a gate.")
+    gate_bounds(config, models.gate)
     names = [bundle.manifest.name for bundle in models.classifiers]
     if len(set(names)) < len(names):
         raise UserError(f"Two classifiers have the same name: {', '.join(sorted(names))}; export one under another.")
@@ -116,6 +115,19 @@ def _near(name: str, known: Sequence[str]) -> str:
     if nearest:
         return f"did you mean `{simple[nearest[0]]}`?"
     return f"there are {', '.join(known[:12])}{', …' if len(known) > 12 else ''}."
+
+
+def gate_bounds(config: AuditConfig, gate: Bundle) -> Thresholds:
+    """Those of the settings, or else of the gate's bundle.
+
+    Raises:
+        UserError: neither has any.
+    """
+    if config.gate_bounds is not None:
+        return Thresholds(lower=config.gate_bounds.lower, upper=config.gate_bounds.upper)
+    if gate.manifest.thresholds is None:
+        raise UserError(f"The gate {gate.folder} has no thresholds; export it again as a gate.")
+    return gate.manifest.thresholds
 
 
 def audit_id(config: AuditConfig, models: Models) -> str:
@@ -161,9 +173,7 @@ def _short(value: object) -> str:
 
 def _introduce(store: Store, config: AuditConfig, models: Models, folder: Path) -> None:
     """Write what the audit is about, before the first image."""
-    thresholds = models.gate.manifest.thresholds
-    if thresholds is None:
-        raise CorruptError(f"The gate {models.gate.folder} has no thresholds.")
+    thresholds = gate_bounds(config, models.gate)
     served = config.generator.model if isinstance(config.generator, ServedModel) else RENDERER
     generator = served if models.generator is None else models.generator.manifest.name
     with store.transaction():

@@ -19,7 +19,7 @@ from mothlight.engine.errors import ConfigError
 from mothlight.engine.executor.pipeline import Pipeline
 from mothlight.engine.host import available_threads
 from mothlight.engine.models.engines import Engines
-from mothlight.engine.opening import Models
+from mothlight.engine.opening import Models, gate_bounds
 from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.session import engines_for, generate_stage
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, gate_stage
@@ -221,8 +221,7 @@ class _Measurer:
     """Fresh images of prompts through one generator; each prompt is measured once."""
 
     def __init__(self, config: AuditConfig, models: Models, generate: Stage, pairs: int, engines: Engines) -> None:
-        thresholds = models.gate.manifest.thresholds
-        self.upper = thresholds.upper if thresholds else 0.0
+        self.upper = gate_bounds(config, models.gate).upper
         self.pairs = pairs
         self.batch = config.batch
         self.classifiers = [Classifier(bundle, engines) for bundle in models.classifiers]

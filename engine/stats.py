@@ -6,7 +6,7 @@ Arrays hold one number per test, in any shape.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb, pi
+from math import comb, lgamma, log, pi
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,6 +55,27 @@ def mcnemar_exact(counts: Pairs) -> float:
     n = counts.more + counts.less
     tail = sum(comb(n, k) for k in range(min(counts.more, counts.less) + 1)) / (1 << n)
     return min(1.0, 2 * tail)
+
+
+def exact_bounds(k: int, n: int, missed: float = MISSED) -> tuple[float, float]:
+    """Clopper and Pearson's interval for k of n, wrong at most in a share `missed` of all cases; [0, 1] if n is 0."""
+    if not n:
+        return 0.0, 1.0
+    return _binomial_low(k, n, missed / 2), 1 - _binomial_low(n - k, n, missed / 2)
+
+
+def _binomial_low(k: int, n: int, missed: float) -> float:
+    """The rate at which k or more of n come in a share `missed` of all cases."""
+    if not k:
+        return 0.0
+    ks = np.arange(k, n + 1)
+    ways = np.array([lgamma(n + 1) - lgamma(one + 1) - lgamma(n - one + 1) for one in ks])
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        tail = np.exp(ways + ks * log(middle) + (n - ks) * np.log1p(-middle)).sum()
+        low, high = (low, middle) if tail > missed else (middle, high)
+    return (low + high) / 2
 
 
 def log_e_values(pairs: ArrayLike, more: ArrayLike, less: ArrayLike, bound: ArrayLike) -> Floats:

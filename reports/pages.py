@@ -83,6 +83,8 @@ class ReportPage:
     settings: dict[str, Any]
     rounds: Sequence[Row]
     """Batches of tests, with the share of the level that each test has."""
+    gate_errors: Sequence[Row]
+    """The gate's error by kind of prompt, where it was measured."""
     ended: str | None
     """Why the audit came to its end."""
 
@@ -125,6 +127,7 @@ def read_page(store: Store) -> ReportPage:
         ],
         settings=settings,
         rounds=store.records("select * from round order by round"),
+        gate_errors=store.records("select * from gate_error order by kind desc"),
         ended=audit["ended"],
     )
 

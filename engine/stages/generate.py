@@ -1,6 +1,6 @@
 """Makes images of a prompt: the neural generator, and the stage of anything that draws on the host."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -63,6 +63,23 @@ def blank(batch: Batch) -> Failures:
         if (flat[:4096] == flat[0]).all() and (flat == flat[0]).all():
             failures[index] = "the generator made an image of one single colour"
     return failures
+
+
+class Pictures:
+    """Pictures that exist already, all of one size (H, W), as a generator: an index is a picture's place."""
+
+    def __init__(self, read: Callable[[int], NDArray[np.uint8]], size: tuple[int, int]) -> None:
+        """`read` gives the (H, W, 3) picture of a place."""
+        self.read = read
+        self.size = size
+
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """Nothing to do."""
+
+    def images(self, prompt: Prompt, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """(len(indices), H, W, 3) uint8, whatever the prompt."""
+        del prompt
+        return np.stack([self.read(index) for index in indices])
 
 
 class DrawStage:

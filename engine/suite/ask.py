@@ -17,7 +17,7 @@ from mothlight.engine.models.engines import choose
 from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.stages.classify import Classifier, ClassifyStage
 from mothlight.engine.stages.encode import from_jpeg
-from mothlight.engine.stages.generate import DrawStage
+from mothlight.engine.stages.generate import DrawStage, Pictures
 from mothlight.engine.stats import Pairs, mcnemar_exact
 from mothlight.engine.suite.kept import Suite, SuiteFinding, load_suite
 from mothlight.sql import Store, open_audit
@@ -27,22 +27,6 @@ SURE = 0.05
 """Two classifiers differ if McNemar's exact test says so at this level."""
 Status = Literal["fixed", "remaining", "worse", "new", "unclear"]
 STATUSES: tuple[Status, ...] = get_args(Status)
-
-
-class _Pictures:
-    """Pictures of a suite of one size, by their place, as a generator."""
-
-    def __init__(self, paths: Sequence[Path], size: tuple[int, int]) -> None:
-        self.paths = paths
-        self.size = size
-
-    def prepare(self, prompts: Sequence[Prompt]) -> None:
-        """Nothing to do."""
-
-    def images(self, prompt: Prompt, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """(len(indices), H, W, 3) uint8."""
-        del prompt
-        return np.stack([from_jpeg(self.paths[index].read_bytes()) for index in indices])
 
 
 def classify(folder: Path, suite: Suite, bundles: Sequence[Bundle]) -> dict[str, list[str]]:
@@ -67,7 +51,12 @@ def classify(folder: Path, suite: Suite, bundles: Sequence[Bundle]) -> dict[str,
     try:
         stages = [ClassifyStage(Classifier(bundle, engines), place) for place, bundle in enumerate(bundles)]
         for size, keys in by_size.items():
-            source = DrawStage(_Pictures([folder / suite.images[key].file for key in keys], size), 1)
+            files = [folder / suite.images[key].file for key in keys]
+
+            def read(place: int, files: Sequence[Path] = files) -> NDArray[np.uint8]:
+                return from_jpeg(files[place].read_bytes())
+
+            source = DrawStage(Pictures(read, size), 1)
             with Pipeline(engines.device, [source, *stages], BATCH, without=["images"]) as pipeline:
 
                 def sink(batch: Batch, keys: Sequence[str] = keys) -> None:

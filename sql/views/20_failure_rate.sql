@@ -1,20 +1,38 @@
 create or replace view failure_rate as
+with counted as (
+    select
+        label,
+        description,
+        prompt_id,
+        classifier,
+        phase,
+        count(*) filter (passed) as n,
+        count(*) filter (passed and wrong) as failures,
+        count(*) filter (passed and strictly_wrong) as strict_failures,
+        count(*) as images,
+        count(*) filter (wrong) as failures_without_gate
+    from outcome
+    group by all
+),
+judged as (
+    select *, case when description = '' then gate_error_of('plain') else gate_error_of('described') end as gate_error
+    from counted
+)
 select
     label,
     description,
     prompt_id,
     classifier,
     phase,
-    count(*) filter (passed) as n,
-    count(*) filter (passed and wrong) as failures,
+    n,
+    failures,
     failures / nullif(n, 0) as rate,
-    wilson_low(failures, n) as rate_low,
-    wilson_high(failures, n) as rate_high,
-    count(*) filter (passed and strictly_wrong) as strict_failures,
-    count(*) as images,
-    count(*) filter (wrong) as failures_without_gate,
+    true_rate_low(wilson_low(failures, n), gate_error) as rate_low,
+    true_rate_high(wilson_high(failures, n), gate_error) as rate_high,
+    strict_failures,
+    images,
+    failures_without_gate,
     n / images as gate_pass_rate
-from outcome
-group by all;
+from judged;
 
-comment on view failure_rate is 'How often each classifier is wrong per label, prompt and phase, of the images that pass the gate; 95 % Wilson intervals.';
+comment on view failure_rate is 'How often each classifier is wrong per label, prompt and phase, of the images that pass the gate; 95 % Wilson intervals, widened by the gate''s error where that was measured.';

@@ -12,11 +12,11 @@ select
     count(*) as failures,
     total.n,
     failures / total.n as rate,
-    wilson_low(failures, total.n) as rate_low,
-    wilson_high(failures, total.n) as rate_high
+    true_rate_low(wilson_low(failures, total.n), gate_error_of('plain')) as rate_low,
+    true_rate_high(wilson_high(failures, total.n), gate_error_of('plain')) as rate_high
 from plain
 join total using (classifier, label)
 where plain.wrong
 group by plain.classifier, plain.label, plain.predicted, total.n;
 
-comment on view confusion is 'Which labels are taken for which on plain prompts, of the images that pass the gate; 95 % Wilson intervals.';
+comment on view confusion is 'Which labels are taken for which on plain prompts, of the images that pass the gate; 95 % Wilson intervals, widened by the gate''s error where that was measured.';

@@ -45,7 +45,14 @@ chosen as (
     qualify row_number() over (partition by hypothesis_id, classifier order by counted.reserved desc) = 1
 ),
 strongest as (
-    select *, max(case when status = 'confirmed' then effect end) over (partition by bug) as largest from chosen
+    select
+        *,
+        gate_error_of('described') as own_error,
+        gate_error_of('plain') as plain_error,
+        case when reserved then bonett_price_low(more, less, pairs) else coalesce(low, bonett_price_low(more, less, pairs)) end as sampled_low,
+        case when reserved then bonett_price_high(more, less, pairs) else coalesce(high, bonett_price_high(more, less, pairs)) end as sampled_high,
+        max(case when status = 'confirmed' then effect end) over (partition by bug) as largest
+    from chosen
 ),
 ranked as (
     select
@@ -73,16 +80,16 @@ select
     n,
     failures,
     failures / nullif(n, 0) as rate,
-    wilson_low(failures, n) as rate_low,
-    wilson_high(failures, n) as rate_high,
+    true_rate_low(wilson_low(failures, n), own_error) as rate_low,
+    true_rate_high(wilson_high(failures, n), own_error) as rate_high,
     baseline_n,
     baseline_failures,
     baseline_failures / nullif(baseline_n, 0) as baseline_rate,
-    wilson_low(baseline_failures, baseline_n) as baseline_low,
-    wilson_high(baseline_failures, baseline_n) as baseline_high,
+    true_rate_low(wilson_low(baseline_failures, baseline_n), plain_error) as baseline_low,
+    true_rate_high(wilson_high(baseline_failures, baseline_n), plain_error) as baseline_high,
     effect,
-    case when reserved then bonett_price_low(more, less, pairs) else coalesce(low, bonett_price_low(more, less, pairs)) end as effect_low,
-    case when reserved then bonett_price_high(more, less, pairs) else coalesce(high, bonett_price_high(more, less, pairs)) end as effect_high,
+    true_effect_low(sampled_low, own_error + plain_error) as effect_low,
+    true_effect_high(sampled_high, own_error + plain_error) as effect_high,
     pairs,
     more,
     less,
@@ -91,6 +98,7 @@ select
     baseline_failures_without_gate / images as baseline_rate_without_gate,
     n / images as gate_pass_rate,
     pairs < images / 2 as gate_limited,
+    sampled_low > min_effect and true_effect_low(sampled_low, own_error + plain_error) <= min_effect as gate_could_explain,
     e_value,
     q_value,
     reason,
@@ -105,6 +113,7 @@ select
     hypothesis_id,
     prompt_id
 from ranked
-join prompt using (prompt_id);
+join prompt using (prompt_id)
+cross join (select (settings ->> 'min_effect')::double as min_effect from audit);
 
-comment on view findings is 'One row per description and classifier that was tested: status, rates with 95 % intervals, paired effect over the plain prompt, evidence. Confirmed ones are numbered in `finding`, the largest effect first; those with the same `bug` are wordings and classifiers of one, and `main` is the one that stands for it. A confirmed row''s rates come from the reserve unless it says selected; the effect''s interval of all others holds after every wave at once (a confidence sequence).';
+comment on view findings is 'One row per description and classifier that was tested: status, rates with 95 % intervals, paired effect over the plain prompt, evidence. Confirmed ones are numbered in `finding`, the largest effect first; those with the same `bug` are wordings and classifiers of one, and `main` is the one that stands for it. A confirmed row''s rates come from the reserve unless it says selected; the effect''s interval of all others holds after every wave at once (a confidence sequence). Where the gate''s error was measured, every interval is widened by it, and `gate_could_explain` says whether it alone could make up the effect.';
