@@ -343,7 +343,9 @@ def suite_run_command(
     for path, text in zip(files, (as_json(suite, lines), page), strict=True):
         if path is not None:
             try:
-                path.write_text(text, encoding="utf-8")
+                beside = path.with_name(f".{path.name}.new")
+                beside.write_text(text, encoding="utf-8")
+                beside.replace(path)
             except OSError as error:
                 raise UserError(f"Can't write {path}: {error.strerror}.") from error
     with _answering():

@@ -48,11 +48,16 @@ def freeze(store: Store, out: Path, classifier: str | None, pairs: int) -> Suite
             gate_lower=audit["gate_lower"],
             gate_upper=audit["gate_upper"],
             models={
-                key: f"{role} {name}" for key, role, name in store.rows("select content_key, role, name from model")
+                key: f"{role} {name}"
+                for key, role, name in store.rows(
+                    "select content_key, role, name from model order by content_key, role"
+                )
             },
             labels={
                 label: tuple(sorted(accepted))
-                for label, accepted in store.rows("select label, list(accepted) from accepted_label group by label")
+                for label, accepted in store.rows(
+                    "select label, list(accepted) from accepted_label group by label order by label"
+                )
             },
             findings=tuple(findings),
             images=images,

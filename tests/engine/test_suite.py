@@ -1,10 +1,12 @@
 """Suites: frozen from a small audit, asked of other classifiers, and refused when they are damaged."""
 
 import json
+import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 
@@ -62,6 +64,35 @@ def test_the_same_classifier_says_what_it_said_and_a_clean_one_is_fixed(suite: P
     assert {line.status for line in lines if line.classifier == "clean-resnet"} <= {"fixed", "unclear"}
     assert not broken_gates(lines, ["worse"], 1.0)
     assert broken_gates(lines, ["remaining"], None)
+
+
+def test_killed_while_it_freezes_nothing_half_done_stays(audited: Path, tmp_path: Path) -> None:
+    freezing = [MOTHLIGHT, "suite", "freeze", str(audited)]
+    start = perf_counter()
+    subprocess.run([*freezing, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    whole, seconds = files_of(tmp_path / "whole"), perf_counter() - start
+    chance = random.Random(3)
+    out = tmp_path / "killed"
+    killed = 0
+    for _ in range(4):
+        process = subprocess.Popen([*freezing, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(chance.uniform(0.4, 1.0) * seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+        if out.exists():  # it was whole before the kill
+            assert files_of(out) == whole
+            shutil.rmtree(out)
+    assert killed
+    subprocess.run([*freezing, "--out", str(out)], check=True, capture_output=True)
+    assert files_of(out) == whole
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_one_classifier_s_findings_alone(audited: Path, tmp_path: Path) -> None:
