@@ -21,14 +21,17 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+import baselines
 import numpy as np
 from free_captions import served
 from numpy.typing import NDArray
 
+from mothlight.engine.config import AuditConfig
 from mothlight.engine.records import Prompt
 from mothlight.engine.score import says
 from mothlight.engine.world.render import Renderer
 from mothlight.engine.world.scene import ATTRIBUTES, LABELS, SENTENCES
+from mothlight.sql import open_audit
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = Path(__file__).parent / "tinyworld"
@@ -43,6 +46,7 @@ BITS, FACTORS = 7, 6
 CLASSIFIERS = 4
 TRUE_PAIRS = 600
 TRUE_SEED = 90_001
+MIN_EFFECT = 0.05
 CLEAR, FAINT = 0.20, 0.10
 """Effects from which on a bug should be found nearly always, and mostly."""
 
@@ -349,6 +353,9 @@ def run_sets(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[int,
             known[0].extend(rows)
             known[1].append(result)
             print(f"set {number}, {images} images:", json.dumps(summed(rows, [result])), flush=True)
+            if arguments.baselines:
+                for way, figures in compare(rules, effects, folder, out, images).items():
+                    print(f"  {way}:", json.dumps(figures), flush=True)
             for row in rows:
                 if not row["found"] and row["effect"] >= FAINT:
                     print("  missed:", json.dumps(row), flush=True)
@@ -357,6 +364,39 @@ def run_sets(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[int,
                     print("  false:", json.dumps(finding), flush=True)
     for images, (rows, results) in by_budget.items():
         yield images, summed(rows, results)
+
+
+def compare(
+    rules: Sequence[Rule], effects: Mapping[Rule, float], folder: Path, audit_folder: Path, images: int
+) -> dict[str, dict[str, Any]]:
+    """What simpler ways find with the same budget (baselines.py), judged as the audit is."""
+    models = {name: folder / f"{name}.onnx" for name in dict.fromkeys(rule.classifier for rule in rules)}
+    truth = baselines.World(models, baselines.TRUE_SEED)
+    config = AuditConfig.model_validate(settings_of(audit_folder))
+    result = {}
+    for way, (found, used) in baselines.run(audit_folder, models, images).items():
+        true = [truth.effect(config, one) for one in found]
+        findings = [
+            {**asdict(one), "predicted": one.event or "any error", "kind": "false" if effect <= MIN_EFFECT else ""}
+            for one, effect in zip(found, true, strict=True)
+        ]
+        rows = judge(rules, effects, {"findings": findings})
+        result[way] = {
+            "clear": recall(rows, CLEAR, 2),
+            "faint": recall(rows, FAINT, CLEAR),
+            "reported": len(found),
+            "false": sum(effect <= MIN_EFFECT for effect in true),
+            "images": used,
+        }
+    return result
+
+
+def settings_of(audit_folder: Path) -> dict[str, Any]:
+    """An audit's settings."""
+    with open_audit(audit_folder) as store:
+        ((text,),) = store.rows("select settings from audit")
+    settings: dict[str, Any] = {**json.loads(text), "max_images": 1_000_000}
+    return settings
 
 
 def run_nulls(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -390,6 +430,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=400, help="fresh pairs on which each finding is measured again")
     parser.add_argument("--afresh", action="store_true", help="each budget from its beginning, in place of going on")
     parser.add_argument("--neural", action="store_true", help="the neural generator in place of the renderer")
+    parser.add_argument("--baselines", action="store_true", help="simpler ways with the same budget (baselines.py)")
     parser.add_argument("--settings", default="", help="lines of TOML over the built-in audit's")
     parser.add_argument("--tag", default="", help="names the audits of other settings")
     parser.add_argument("--keep", type=Path, default=ROOT / "build" / "planted")
