@@ -93,6 +93,15 @@ def _compatible(rng: random.Random) -> tuple[str, str]:
             return one, two
 
 
+def spread_rules(number: int) -> list[Rule]:
+    """One weak bug in each of four classifiers that every label has: any error where a sentence holds."""
+    rng = random.Random(f"spread {number}")  # noqa: S311  # nothing secret
+    return [
+        Rule(f"spread{number}-{k}", "", (sentence,), "", share)
+        for k, (sentence, share) in enumerate(zip(rng.sample(RARE, 4), (0.1, 0.14, 0.18, 0.24), strict=True))
+    ]
+
+
 def null_rules(number: int) -> list[Rule]:
     """Classifiers that are wrong in a share of all images, whatever they show."""
     return [Rule(f"null{number}-{round(100 * share)}", "", (), "", share) for share in NULLS]
@@ -195,23 +204,26 @@ class Answers:
 
     def effect(self, rule: Rule) -> tuple[float, float]:
         """Of a rule's sentences in the prompt: the mean paired difference of its event, and its standard error."""
-        plain, described = (self._event(rule, sentences) for sentences in ((), rule.sentences))
-        difference = described - plain
+        differences = [
+            self._event(label, rule, rule.sentences) - self._event(label, rule, ())
+            for label in ([rule.label] if rule.label else NAMES)
+        ]
+        difference = np.concatenate(differences)
         return float(difference.mean()), float(difference.std() / len(difference) ** 0.5)
 
-    def _event(self, rule: Rule, sentences: tuple[str, ...]) -> NDArray[np.float64]:
+    def _event(self, label: str, rule: Rule, sentences: tuple[str, ...]) -> NDArray[np.float64]:
         import onnxruntime
 
-        key = (rule.label, sentences)
+        key = (label, sentences)
         if key not in self.images:
-            prompt = Prompt(rule.label, " ".join(sentences))
+            prompt = Prompt(label, " ".join(sentences))
             pictures = self.renderer.images(prompt, range(TRUE_PAIRS))
             self.images[key] = (pictures.transpose(0, 3, 1, 2) / np.float32(255)).astype(np.float32)
         session = onnxruntime.InferenceSession(str(self.folder / f"{rule.classifier}.onnx"))
         (entry,) = session.get_inputs()
         parts = np.array_split(self.images[key], TRUE_PAIRS // 100)
         said = np.concatenate([session.run(None, {entry.name: part})[0].argmax(axis=1) for part in parts])
-        wanted = said == NAMES.index(rule.predicted) if rule.predicted else said != NAMES.index(rule.label)
+        wanted = said == NAMES.index(rule.predicted) if rule.predicted else said != NAMES.index(label)
         return np.asarray(wanted, np.float64)
 
 
@@ -226,7 +238,7 @@ def write_truth(rules: Sequence[Rule], path: Path) -> None:
     """A truth file for `mothlight score`."""
     lines = ["min_effect = 0.05"]
     for rule in rules:
-        if rule.label:
+        if rule.sentences:
             lines += [
                 "[[bug]]",
                 f'classifier = "{rule.classifier}"',
@@ -267,9 +279,10 @@ def audit(settings: Path, truth: Path, out: Path, images: int, seed: int, pairs:
 
 
 def is_of(finding: Mapping[str, Any], rule: Rule) -> bool:
-    """The finding is about the rule's label and event, and says one of its sentences."""
+    """The finding is about the rule's label, or any if the rule has none, and about its event."""
     return (
-        (finding["classifier"], finding["label"]) == (rule.classifier, rule.label)
+        finding["classifier"] == rule.classifier
+        and rule.label in ("", *finding["labels"])
         and (not rule.predicted or finding["predicted"] in ("any error", rule.predicted))
         and finding["kind"] != "false"
     )
@@ -335,13 +348,14 @@ def run_sets(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[int,
     """Every set at every budget; a larger budget goes on from the smaller one unless told otherwise."""
     by_budget: dict[int, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {}
     for number in arguments.sets:
-        rules = planted_rules(number)
+        rules = spread_rules(number) if arguments.spread else planted_rules(number)
         bundles = make_classifiers(rules, folder)
         answers = Answers(folder)
-        effects = true_effects(rules, answers, folder / f"set{number}-effects.json")
-        truth = folder / f"set{number}-truth.toml"
+        kind = "spread" if arguments.spread else "set"
+        effects = true_effects(rules, answers, folder / f"{kind}{number}-effects.json")
+        truth = folder / f"{kind}{number}-truth.toml"
         write_truth(rules, truth)
-        name = f"set{number}{'-neural' if arguments.neural else ''}{arguments.tag}"
+        name = f"{kind}{number}{'-neural' if arguments.neural else ''}{arguments.tag}"
         settings = write_settings(
             name, list(bundles.values()), folder, neural=arguments.neural, more=arguments.settings
         )
@@ -352,12 +366,12 @@ def run_sets(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[int,
             known = by_budget.setdefault(images, ([], []))
             known[0].extend(rows)
             known[1].append(result)
-            print(f"set {number}, {images} images:", json.dumps(summed(rows, [result])), flush=True)
+            print(f"{kind} {number}, {images} images:", json.dumps(summed(rows, [result])), flush=True)
             if arguments.baselines:
                 for way, figures in compare(rules, effects, folder, out, images).items():
                     print(f"  {way}:", json.dumps(figures), flush=True)
             for row in rows:
-                if not row["found"] and row["effect"] >= FAINT:
+                if not row["found"] and row["effect"] >= (0 if arguments.spread else FAINT):
                     print("  missed:", json.dumps(row), flush=True)
             for finding in result["findings"]:
                 if finding["kind"] == "false":
@@ -377,7 +391,12 @@ def compare(
     for way, (found, used) in baselines.run(audit_folder, models, images).items():
         true = [truth.effect(config, one) for one in found]
         findings = [
-            {**asdict(one), "predicted": one.event or "any error", "kind": "false" if effect <= MIN_EFFECT else ""}
+            {
+                **asdict(one),
+                "labels": [one.label],
+                "predicted": one.event or "any error",
+                "kind": "false" if effect <= MIN_EFFECT else "",
+            }
             for one, effect in zip(found, true, strict=True)
         ]
         rows = judge(rules, effects, {"findings": findings})
@@ -430,6 +449,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=400, help="fresh pairs on which each finding is measured again")
     parser.add_argument("--afresh", action="store_true", help="each budget from its beginning, in place of going on")
     parser.add_argument("--neural", action="store_true", help="the neural generator in place of the renderer")
+    parser.add_argument("--spread", action="store_true", help="sets of weak bugs that all labels have")
     parser.add_argument("--baselines", action="store_true", help="simpler ways with the same budget (baselines.py)")
     parser.add_argument("--settings", default="", help="lines of TOML over the built-in audit's")
     parser.add_argument("--tag", default="", help="names the audits of other settings")

@@ -13,6 +13,7 @@ ORIGINS = {
     "shorter": "a confirmed description, with a sentence less",
     "joined": "two confirmed descriptions together",
     "own": "somebody asked",
+    "pooled": "captions of several labels' failures say it more often than those of their passes",
     "control": "for comparison",
 }
 
@@ -69,7 +70,8 @@ def _beside(store: Store, number: int, finding: dict[str, Any]) -> Iterator[str]
     wordings = store.step_records("story_wordings", bug=finding["bug"], finding=number)
     yield "The same bug" if wordings else "The same bug: no other wording or classifier"
     for one in wordings:
-        what = f"{one['predicted']}: {one['description']} on {one['classifier']}, {points(one['effect'])} points"
+        event = f"{one['label']} → {one['predicted']}"
+        what = f"{event}: {one['description']} on {one['classifier']}, {points(one['effect'])} points"
         yield printable(f"  {one['finding']}. {what} ({one['origin']}){', stands for it' if one['main'] else ''}")
     controls = store.records("select * from control where finding = $finding", finding=number)
     yield "Control" if controls else "Control: no other description of the label was tested"

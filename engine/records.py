@@ -100,9 +100,9 @@ class Cluster:
         return identify("cluster", self.round, self.classifier, self.label, self.predicted, self.place)
 
 
-Origin = Literal["failures", "longer", "shorter", "joined", "own", "control"]
+Origin = Literal["failures", "longer", "shorter", "joined", "own", "pooled", "control"]
 """Where a description comes from: captions of failures; a description with a sentence more, or less; two confirmed
-ones together; a person; or nowhere, for comparison."""
+ones together; a person; failures of several labels; or nowhere, for comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +124,20 @@ class Hypothesis:
     """Its proof starts in the wave after."""
     cluster_id: str | None = None
     parent_id: str | None = None
+    others: tuple[Prompt, ...] = ()
+    """Of a description that is tested on several labels together, the other labels' prompts."""
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """Every prompt that it is tested on."""
+        return (self.prompt, *self.others)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of its prompts."""
+        return tuple(prompt.label for prompt in self.prompts)
 
     @property
     def hypothesis_id(self) -> str:
-        """Hash of prompt and event."""
-        return identify("hypothesis", self.prompt.prompt_id, self.event)
+        """Hash of its prompts and event."""
+        return identify("hypothesis", *(prompt.prompt_id for prompt in self.prompts), self.event)

@@ -117,7 +117,10 @@ def score(store: Store, config: AuditConfig, models: Models, truth: Truth, pairs
         },
         "findings": [
             {
-                **{key: one.finding[key] for key in ("classifier", "label", "predicted", "description", "selected")},
+                **{
+                    key: one.finding[key]
+                    for key in ("classifier", "label", "labels", "predicted", "description", "selected")
+                },
                 "kind": one.kind,
                 **{key: round(one.finding[key], 3) for key in ("effect", "effect_low", "effect_high")},
                 "true_effect": round(one.pairs.effect, 3),
@@ -169,18 +172,22 @@ def _scored(
     drawn: "_Measurer | None",
 ) -> Scored:
     """`position` is the classifier's; `drawn` measures with the renderer, where that is not the audit's generator."""
-    label = next(label for label in config.labels if label.name == finding["label"])
-    plain, described = config.plain_prompt(label), config.plain_prompt(label, finding["description"])
-    right = frozenset({label.name, *label.accepted})
+    labels = [label for label in config.labels if label.name in finding["labels"]]
 
     def measured(measurer: "_Measurer") -> Pairs:
-        return measurer(described).against(measurer(plain), position, finding["event"], right)
+        counts = Pairs()
+        for label in labels:
+            plain, described = config.plain_prompt(label), config.plain_prompt(label, finding["description"])
+            right = frozenset({label.name, *label.accepted})
+            counts += measurer(described).against(measurer(plain), position, finding["event"], right)
+        return counts
 
     bug = next(
         (
             bug
             for bug in truth.bugs
-            if (bug.classifier, bug.label) == (finding["classifier"], finding["label"])
+            if bug.classifier == finding["classifier"]
+            and bug.label in ("", *finding["labels"])
             and (not bug.predicted or finding["event"] in ("", bug.predicted))
         ),
         None,

@@ -1,7 +1,7 @@
 """All that is known of the descriptions under test, as arrays: read from the database, written back after a wave."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -83,8 +83,11 @@ class Board:
 def read_board(store: Store, classifiers: Sequence[str]) -> Board:
     """The board as it stands in the database."""
     hypotheses = [
-        Hypothesis(Prompt(label, text, description), *rest)
-        for label, text, description, *rest in store.step("hypotheses")
+        replace(
+            Hypothesis(Prompt(label, text, description), *rest),
+            others=tuple(Prompt(other["label"], other["text"], description) for other in others or ()),
+        )
+        for label, text, description, others, *rest in store.step("hypotheses")
     ]
     counts = np.zeros((3, len(hypotheses), len(classifiers)), np.int64)
     rows = {one.hypothesis_id: row for row, one in enumerate(hypotheses)}

@@ -41,12 +41,13 @@ def count(store: Store, config: AuditConfig, board: Board) -> Board:
     rows = {
         one.hypothesis_id: row
         for row, one in enumerate(board.hypotheses)
-        if one.prompt in prompts and one.born_wave < wave
+        if prompts.issuperset(one.prompts) and one.born_wave < wave
     }
     columns = {name: column for column, name in enumerate(board.classifiers)}
     new = np.zeros((3, *board.pairs.shape), np.int64)
     for key, classifier, *numbers in store.step("new_pairs", wave=wave):
-        new[:, rows[key], columns[classifier]] = numbers
+        if key in rows:  # a wave of only some of a description's labels says nothing of all of them
+            new[:, rows[key], columns[classifier]] = numbers
     board = replace(board, pairs=board.pairs + new[0], more=board.more + new[1], less=board.less + new[2])
     verdicts = judge(board, config.min_effect, config.fdr)
     tested = np.repeat(np.array(sorted(rows.values()), np.int64), len(board.classifiers))
@@ -171,9 +172,17 @@ def save_round(
             "cluster_member",
             [{"cluster_id": c.cluster_id, "image_id": image_id} for c in groups for image_id in c.members],
         )
-        save_prompts(store, [one.prompt for one in hypotheses])
+        save_prompts(store, [prompt for one in hypotheses for prompt in one.prompts])
         _save_vectors(store, hypotheses, vectors)
         store.append("hypothesis", [_row(one) for one in hypotheses])
+        store.append(
+            "further_prompt",
+            [
+                {"hypothesis_id": one.hypothesis_id, "place": place, "prompt_id": prompt.prompt_id}
+                for one in hypotheses
+                for place, prompt in enumerate(one.others, start=1)
+            ],
+        )
 
 
 def _save_vectors(store: Store, hypotheses: Sequence[Hypothesis], vectors: Floats | None) -> None:
@@ -181,14 +190,15 @@ def _save_vectors(store: Store, hypotheses: Sequence[Hypothesis], vectors: Float
     if vectors is None:
         return
     known = {prompt_id for (prompt_id,) in store.rows("select prompt_id from text_embedding")}
-    new = {one.prompt.prompt_id: row for row, one in enumerate(hypotheses) if one.prompt.prompt_id not in known}
+    rows = {prompt.prompt_id: row for row, one in enumerate(hypotheses) for prompt in one.prompts}
+    new = {key: row for key, row in rows.items() if key not in known}
     store.append("text_embedding", [{"prompt_id": key, "vector": vectors[row].tolist()} for key, row in new.items()])
 
 
 def _row(hypothesis: Hypothesis) -> dict[str, object]:
     return {
         "hypothesis_id": hypothesis.hypothesis_id,
-        "label": hypothesis.prompt.label,
+        "label": ", ".join(hypothesis.labels),
         "prompt_id": hypothesis.prompt.prompt_id,
         "event": hypothesis.event,
         "description": hypothesis.prompt.description,

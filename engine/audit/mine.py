@@ -35,6 +35,12 @@ BETTER = 0.5
 """So much larger than that of either must the z of two together be."""
 SEPARATE = 3.0
 """z from which on the embedder is taken to see what a sentence says."""
+POOLED = 2
+"""Descriptions of several labels that a round puts to the test at most: each takes as many images as its labels."""
+FEWEST_POOLED, MOST_POOLED = 3, 6
+"""Labels of one."""
+WORTH_POOLING = 2.5
+"""Smallest z over all labels: the largest of some twenty sentences by chance, for three classifiers, is near 2.4."""
 LONGEST = 4
 """Sentences of a description, at most."""
 
@@ -50,6 +56,8 @@ class Candidate:
     origin: Origin
     cluster_id: str | None = None
     parent_id: str | None = None
+    labels: tuple[str, ...] = ()
+    """Of a pooled one: those that it is to be tested on together."""
 
     @property
     def description(self) -> str:
@@ -186,7 +194,7 @@ def unexplained(material: Material, board: Board, verdicts: Verdicts) -> Mask:
     left = np.ones(material.failed.shape, bool)
     for row in np.flatnonzero(verdicts.found).tolist():
         hypothesis = board.hypotheses[row]
-        if hypothesis.prompt.label == material.label:
+        if material.label in hypothesis.labels:
             says = material.saying(parted(hypothesis.prompt.description))
             left[np.ix_(says, verdicts.confirmed[row])] = False
     return left
@@ -197,7 +205,7 @@ def mine(
 ) -> list[Candidate]:
     """Descriptions of a label that are new, the best first; those that differ in plain words only are one."""
     known = {
-        (content(one.prompt.description), one.event) for one in board.hypotheses if one.prompt.label == material.label
+        (content(one.prompt.description), one.event) for one in board.hypotheses if one.labels == (material.label,)
     }
     found: list[Candidate] = []
     bar = WORTH_TESTING[min(board.round, len(WORTH_TESTING) - 1)]
@@ -347,7 +355,7 @@ def _longer(label: str, table: _Table, board: Board) -> Iterator[Candidate]:
     """Descriptions under test with a sentence more, where their failures share one."""
     for one in board.hypotheses:
         first = parted(one.prompt.description)
-        if one.prompt.label == label and len(first) < LONGEST and first <= set(table.words):
+        if one.labels == (label,) and len(first) < LONGEST and first <= set(table.words):
             group = table.failed & ((table.predicted == one.event) | (one.event == ""))
             for score, second in _second(table, group, first):
                 yield Candidate(score, first | {second}, one.event, "longer", parent_id=one.hypothesis_id)
@@ -358,14 +366,14 @@ def _shorter(label: str, board: Board, verdicts: Verdicts) -> Iterator[Candidate
     for row in np.flatnonzero(verdicts.found).tolist():
         one = board.hypotheses[row]
         said = parted(one.prompt.description)
-        if one.prompt.label == label and len(said) > 1:
+        if one.labels == (label,) and len(said) > 1:
             for dropped in sorted(said):
                 yield Candidate(one.score, said - {dropped}, one.event, "shorter", parent_id=one.hypothesis_id)
 
 
 def _both(material: Material, board: Board, verdicts: Verdicts) -> Iterator[Candidate]:
     """Two confirmed descriptions together, the two strongest that a caption ever said together."""
-    rows = [row for row in leads(board, verdicts) if board.hypotheses[row].prompt.label == material.label]
+    rows = [row for row in leads(board, verdicts) if board.hypotheses[row].labels == (material.label,)]
     for first, second in combinations(rows, 2):
         one, two = board.hypotheses[first], board.hypotheses[second]
         said = parted(one.prompt.description) | parted(two.prompt.description)
@@ -375,6 +383,50 @@ def _both(material: Material, board: Board, verdicts: Verdicts) -> Iterator[Cand
             event = one.event or two.event
             yield Candidate(min(one.score, two.score), said, event, "joined", parent_id=one.hypothesis_id)
             return
+
+
+@dataclass(frozen=True, slots=True)
+class Lean:
+    """How much oftener than of a label's passes a sentence is said of a classifier's failures there."""
+
+    column: int
+    label: str
+    sentence: str
+    z: float
+
+
+def leaning(material: Material, board: Board, verdicts: Verdicts) -> list[Lean]:
+    """Of each classifier's failures that nothing confirmed explains, all together, and each sentence."""
+    left = unexplained(material, board, verdicts)
+    found: list[Lean] = []
+    for column in range(len(board.classifiers)):
+        table = _table(material.subset(left[:, column]), column)
+        if table.words and table.failed.any() and not table.failed.all():
+            z = table.contrast(table.said, table.failed)
+            found += [Lean(column, material.label, word, float(own)) for word, own in zip(table.words, z, strict=True)]
+    return found
+
+
+def pooled(leans: Iterable[Lean], board: Board) -> list[Candidate]:
+    """Sentences that many labels' failures have in common, though none of them much: to be tested on all together.
+
+    The sum of a sentence's z over the labels of whose images it is said, divided by the root of their number
+    (Stouffer), must be large, and larger than any label's alone. Tested on are those where it is largest.
+    """
+    by_sentence: dict[tuple[int, frozenset[str]], list[Lean]] = {}
+    for one in leans:
+        by_sentence.setdefault((one.column, content(one.sentence)), []).append(one)
+    known = {content(one.prompt.description) for one in board.hypotheses if one.others}
+    best: dict[frozenset[str], Candidate] = {}
+    for (_, words), own in by_sentence.items():
+        own.sort(key=lambda one: (-one.z, one.label))
+        labels = tuple(sorted(one.label for one in own[:MOST_POOLED] if one.z > 0))
+        z = sum(one.z for one in own) / len(own) ** 0.5
+        if not words or words in known or len(labels) < FEWEST_POOLED or z <= max(WORTH_POOLING, own[0].z):
+            continue
+        if words not in best or z > best[words].score:
+            best[words] = Candidate(z, frozenset({own[0].sentence}), "", "pooled", labels=labels)
+    return sorted(best.values(), key=lambda one: (-one.score, _shuffled(one)))[:POOLED]
 
 
 def failures_left(material: Material, board: Board, verdicts: Verdicts) -> int:

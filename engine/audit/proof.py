@@ -61,7 +61,7 @@ def _q(weighted: Floats, bugs: Sequence[str]) -> Floats:
 
 
 def together(board: Board, strong: Mask) -> list[str]:
-    """The bug of each hypothesis: strong ones of a label that say the same are one, any other is one of its own.
+    """The bug of each hypothesis: strong ones that share a label and say the same are one, any other is one of its own.
 
     They say the same if the words of one are among the other's, and their events may be the same. No order, case or
     plain word makes a difference.
@@ -73,7 +73,8 @@ def together(board: Board, strong: Mask) -> list[str]:
         one = board.hypotheses[row]
         for other in rows[:at]:
             two = board.hypotheses[other]
-            same = one.prompt.label == two.prompt.label and (one.event == two.event or "" in (one.event, two.event))
+            same = not set(one.labels).isdisjoint(two.labels)
+            same = same and (one.event == two.event or "" in (one.event, two.event))
             if same and (said[row] <= said[other] or said[other] <= said[row]):
                 first, second = sorted((bugs[row], bugs[other]))
                 bugs = [first if bug == second else bug for bug in bugs]

@@ -12,10 +12,13 @@ from mothlight.engine.audit.describe import Names, Reader, content, parted, prop
 from mothlight.engine.audit.discover import discover
 from mothlight.engine.audit.mine import (
     Candidate,
+    Lean,
     Material,
     as_shown,
     failures_left,
+    leaning,
     mine,
+    pooled,
     read_material,
     unexplained,
     with_proposals,
@@ -51,12 +54,15 @@ def begin_round(
     """Group all failures, describe those that nothing confirmed explains, and write down what is to be tested."""
     clusters = discover(store, config, board.next_round)
     chosen: list[tuple[int, Candidate, str]] = []
+    leans: list[Lean] = []
     read = _readers(store, config, names)
     for label in config.labels:
         material = _read(store, config, board, verdicts, read[label.name], helpers)
         own = [cluster for cluster in clusters if cluster.label == label.name]
         best = mine(material, board, verdicts, own, config.min_group)[: config.max_hypotheses_per_label]
         chosen += [(place, candidate, label.name) for place, candidate in enumerate(best)]
+        leans += leaning(material, board, verdicts)
+    chosen += [(place, candidate, candidate.labels[0]) for place, candidate in enumerate(pooled(leans, board))]
     hypotheses = _hypotheses(config, board, chosen)
     books.save_round(store, config, board, clusters, hypotheses, _vectors(hypotheses, helpers))
 
@@ -70,6 +76,7 @@ def own_ideas(config: AuditConfig, board: Board) -> list[tuple[int, Candidate, s
     known = {
         (one.prompt.label, content(one.prompt.description), one.event): one.prompt.description
         for one in board.hypotheses
+        if not one.others
     }
     new: list[tuple[int, Candidate, str]] = []
     for idea in config.hypotheses:
@@ -103,7 +110,7 @@ def _read(
 ) -> Material:
     """A label's images, and what is said of them."""
     material = read_material(store, reader.label, board.classifiers)
-    tested = [one.prompt.description for one in board.hypotheses if one.prompt.label == reader.label]
+    tested = [one.prompt.description for one in board.hypotheses if reader.label in one.labels]
     known = [sentence for description in tested for sentence in sorted(parted(description))]
     if isinstance(config.describer, ServedDescriber):
         material = with_proposals(material, known)
@@ -165,6 +172,7 @@ def _hypotheses(config: AuditConfig, board: Board, chosen: Sequence[tuple[int, C
             born_wave=board.last[0].wave,
             cluster_id=candidate.cluster_id,
             parent_id=candidate.parent_id,
+            others=tuple(config.plain_prompt(labels[other], candidate.description) for other in candidate.labels[1:]),
         )
         for place, candidate, label in chosen
     ]
@@ -175,7 +183,7 @@ def failures_by_label(store: Store, config: AuditConfig, board: Board, verdicts:
     found = {}
     for label in config.labels:
         material = read_material(store, label.name, board.classifiers)
-        tested = [one.prompt.description for one in board.hypotheses if one.prompt.label == label.name]
+        tested = [one.prompt.description for one in board.hypotheses if label.name in one.labels]
         known = {sentence for description in tested for sentence in parted(description)}
         found[label.name] = failures_left(with_proposals(material, sorted(known)), board, verdicts)
     return found

@@ -127,16 +127,17 @@ def next_test(config: AuditConfig, board: Board, verdicts: Verdicts) -> list[Pla
     longest: dict[str, float] = {}
     expected = 0.0
     for row in order[spent[order] + to_go[order] <= PATIENCE * 2 ** (board.round - 1)]:
-        own, label = float(to_go[row]), board.hypotheses[row].prompt.label
-        plain = max(own - longest.get(label, 0.0), 0.0)
-        if chosen and expected + own + plain > room:
+        labels = board.hypotheses[row].labels
+        own = float(to_go[row]) / len(labels)
+        plain = sum(max(own - longest.get(label, 0.0), 0.0) for label in labels)
+        if chosen and expected + own * len(labels) + plain > room:
             break
-        expected += own + plain
-        longest[label] = max(own, longest.get(label, 0.0))
+        expected += own * len(labels) + plain
+        longest |= {label: max(own, longest.get(label, 0.0)) for label in labels}
         chosen.append(board.hypotheses[row])
     nearest = float(to_go.min(initial=np.inf))
     while chosen:
-        prompts = [one.prompt for one in chosen]
+        prompts = [prompt for one in chosen for prompt in one.prompts]
         plans = paired(config, board, "test", prompts, config.wave_images)
         if planned_images(plans) <= room:
             return _full(config, board, prompts, plans, room, nearest)
@@ -155,7 +156,7 @@ def _full(
 
 
 def leads(board: Board, verdicts: Verdicts) -> list[int]:
-    """The hypotheses that stand for their confirmed bugs, each the shortest with most of the effect."""
+    """The hypotheses that stand for their confirmed bugs, each of most labels, then the shortest."""
     rows = [int(row) for row in np.flatnonzero(verdicts.found)]
     effects = (board.more - board.less) / np.maximum(board.pairs, 1)
     best = {row: float(np.where(verdicts.confirmed[row], effects[row], -1).max()) for row in rows}
@@ -163,9 +164,10 @@ def leads(board: Board, verdicts: Verdicts) -> list[int]:
     for row in rows:
         largest[verdicts.bugs[row]] = max(best[row], largest.get(verdicts.bugs[row], -1.0))
 
-    def rank(row: int) -> tuple[bool, int, float, int]:
-        words = len(content(board.hypotheses[row].prompt.description))
-        return (best[row] < KEPT_EFFECT * largest[verdicts.bugs[row]], words, -best[row], row)
+    def rank(row: int) -> tuple[bool, int, int, float, int]:
+        one = board.hypotheses[row]
+        words = len(content(one.prompt.description))
+        return (best[row] < KEPT_EFFECT * largest[verdicts.bugs[row]], -len(one.labels), words, -best[row], row)
 
     first: dict[str, int] = {}
     for row in sorted(rows, key=rank):
@@ -177,7 +179,7 @@ def set_aside(config: AuditConfig, board: Board, verdicts: Verdicts) -> int:
     """Images that the reserve of what is confirmed, or likely to be, will take."""
     likely = np.flatnonzero((verdicts.log_e.max(axis=1, initial=0) > LIKELY) & ~verdicts.found)
     rows = [*leads(board, verdicts), *(int(row) for row in likely)]
-    plans = _reserve(config, board, [board.hypotheses[row].prompt for row in rows], config.reserve_pairs)
+    plans = _reserve(config, board, _prompts(board, rows), config.reserve_pairs)
     return min(planned_images(plans), int(config.max_images * RESERVE_SHARE))
 
 
@@ -209,7 +211,7 @@ def next_reserve(config: AuditConfig, board: Board, verdicts: Verdicts) -> list[
 
 
 def _prompts(board: Board, rows: Iterable[int]) -> list[Prompt]:
-    return list(dict.fromkeys(board.hypotheses[row].prompt for row in rows))
+    return list(dict.fromkeys(prompt for row in rows for prompt in board.hypotheses[row].prompts))
 
 
 def _reserve(config: AuditConfig, board: Board, prompts: Sequence[Prompt], pairs: int) -> list[Plan]:

@@ -19,7 +19,7 @@ from mothlight.engine.stages.classify import Classifier, ClassifyStage
 from mothlight.engine.stages.encode import from_jpeg
 from mothlight.engine.stages.generate import DrawStage, Pictures
 from mothlight.engine.stats import Pairs, mcnemar_exact
-from mothlight.engine.suite.kept import Suite, SuiteFinding, load_suite
+from mothlight.engine.suite.kept import Suite, SuiteFinding, SuitePair, load_suite
 from mothlight.sql import Store, open_audit
 
 BATCH = 16
@@ -36,7 +36,7 @@ def classify(folder: Path, suite: Suite, bundles: Sequence[Bundle]) -> dict[str,
         UserError: a classifier does not know a label of the suite.
     """
     for bundle in bundles:
-        unknown = sorted({finding.label for finding in suite.findings} - set(bundle.manifest.labels))
+        unknown = sorted({image.label for image in suite.images.values()} - set(bundle.manifest.labels))
         if unknown:
             raise UserError(
                 f"The classifier {bundle.manifest.name} has no label `{unknown[0]}`, which the suite asks for."
@@ -46,7 +46,7 @@ def classify(folder: Path, suite: Suite, bundles: Sequence[Bundle]) -> dict[str,
         with Image.open(folder / image.file, formats=["JPEG"]) as picture:
             by_size.setdefault((picture.height, picture.width), []).append(key)
     said: dict[str, list[str]] = {}
-    known = Prompt(suite.findings[0].label, "")  # whose score is not asked for
+    known = Prompt(next(iter(suite.images.values())).label, "")  # whose score is not asked for
     engines = choose("auto", ["classifier"])
     try:
         stages = [ClassifyStage(Classifier(bundle, engines), place) for place, bundle in enumerate(bundles)]
@@ -148,15 +148,14 @@ class _Asked:
 
 
 def _line(store: Store, suite: Suite, finding: SuiteFinding, name: str, now: Mapping[str, str]) -> Line:
-    right = suite.labels[finding.label]
 
-    def event(answer: str) -> bool:
-        return answer not in right and finding.event in ("", answer)
+    def event(pair: SuitePair, answer: str) -> bool:
+        return answer not in suite.labels[suite.images[pair.plain].label] and finding.event in ("", answer)
 
     asked = _Asked(
-        before=[event(pair.said) for pair in finding.pairs],
-        after=[event(now[pair.described]) for pair in finding.pairs],
-        plain=[event(now[pair.plain]) for pair in finding.pairs],
+        before=[event(pair, pair.said) for pair in finding.pairs],
+        after=[event(pair, now[pair.described]) for pair in finding.pairs],
+        plain=[event(pair, now[pair.plain]) for pair in finding.pairs],
     )
     low, high = _bounds(store, asked.effect)
     if high <= suite.min_effect:
@@ -165,21 +164,22 @@ def _line(store: Store, suite: Suite, finding: SuiteFinding, name: str, now: Map
         status = "worse"
     else:
         status = "remaining" if low > 0 else "unclear"
-    return _measured(store, finding, name, asked, status)
+    return _measured(store, finding, finding.label, name, asked, status)
 
 
 def _new(store: Store, suite: Suite, name: str, now: Mapping[str, str]) -> Iterator[Line]:
     """Labels whose plain pictures the classifier gets wrong more often than the audited one did."""
-    by_label: dict[tuple[str, str], list[SuiteFinding]] = {}
+    by_label: dict[tuple[str, str], list[tuple[SuiteFinding, SuitePair]]] = {}
     for finding in suite.findings:
-        by_label.setdefault((finding.classifier, finding.label), []).append(finding)
-    for (_, label), findings in by_label.items():
-        said = {pair.plain: pair.plain_said for finding in findings for pair in finding.pairs}
+        for pair in finding.pairs:
+            by_label.setdefault((finding.classifier, suite.images[pair.plain].label), []).append((finding, pair))
+    for (_, label), own in by_label.items():
+        said = {pair.plain: pair.plain_said for _, pair in own}
         right = suite.labels[label]
         after = [now[key] not in right for key in said]
         asked = _Asked([answer not in right for answer in said.values()], after, after)
         if asked.change.more > asked.change.less and mcnemar_exact(asked.change) < SURE:
-            yield _measured(store, findings[0], name, asked, "new")
+            yield _measured(store, own[0][0], label, name, asked, "new")
 
 
 def _paired(one: Sequence[bool], other: Sequence[bool]) -> Pairs:
@@ -198,7 +198,7 @@ def _bounds(store: Store, counts: Pairs) -> tuple[float, float]:
     return low, high
 
 
-def _measured(store: Store, finding: SuiteFinding, name: str, asked: _Asked, status: Status) -> Line:
+def _measured(store: Store, finding: SuiteFinding, label: str, name: str, asked: _Asked, status: Status) -> Line:
     n, hits = len(asked.after), sum(asked.after)
     ((low, high),) = store.rows("select wilson_low($k, $n), wilson_high($k, $n)", k=hits, n=n)
     effect_low, effect_high = _bounds(store, asked.effect)
@@ -207,7 +207,7 @@ def _measured(store: Store, finding: SuiteFinding, name: str, asked: _Asked, sta
         finding=None if plain else finding.finding,
         found_on=finding.classifier,
         classifier=name,
-        label=finding.label,
+        label=label,
         description="" if plain else finding.description,
         predicted="any error" if plain else finding.event or "any error",
         pairs=n,

@@ -86,11 +86,11 @@ def _frozen(
     ):
         for key, jpeg in ((pair["image_id"], pair["jpeg"]), (pair["plain_image_id"], pair["plain_jpeg"])):
             if key not in images:
-                file = Path("images", folder_name(row["label"]), f"{key}.jpg")
+                file = Path("images", folder_name(pair["label"]), f"{key}.jpg")
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 (folder / file).write_bytes(jpeg)
                 digest = hashlib.sha256(jpeg).hexdigest()
-                images[key] = SuiteImage(file=file.as_posix(), label=row["label"], sha256=digest)
+                images[key] = SuiteImage(file=file.as_posix(), label=pair["label"], sha256=digest)
         own.append(
             SuitePair(
                 index=pair["index"],

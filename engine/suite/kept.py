@@ -39,6 +39,7 @@ class SuiteFinding(_Strict):
     main: bool
     classifier: str
     label: str
+    """Of a finding on several labels together, all of them, as `a, b, c`."""
     event: str
     """The prediction that counts; empty: any error."""
     description: str
@@ -110,6 +111,6 @@ def load_suite(folder: Path) -> Suite:
             raise CorruptError(f"The suite's picture {path} was changed (image {key}).")
     for finding in suite.findings:
         lost = {key for pair in finding.pairs for key in (pair.described, pair.plain)} - suite.images.keys()
-        if lost or finding.label not in suite.labels:
+        if lost or any(suite.images[pair.plain].label not in suite.labels for pair in finding.pairs):
             raise CorruptError(f"{folder / LISTING}: finding {finding.finding} needs what the suite does not hold.")
     return suite

@@ -20,6 +20,8 @@ select what, key, content from (
     union all
     select 'gate_score', image_id, score::varchar from gate_score
     union all
+    select 'further_prompt', hypothesis_id || '/' || place, prompt_id from further_prompt
+    union all
     select 'hypothesis', hypothesis_id, concat_ws('|', label, prompt_id, event, description, place, score, origin, round, weight, born_wave, cluster_id, parent_id) from hypothesis
     union all
     select 'image', image_id, concat_ws('|', chunk_id, prompt_id, index, md5(jpeg)) from image

@@ -3,8 +3,8 @@ select classifier, label, predicted, count(*) as failures
 from outcome
 where description = '' and verdict = 'failure'
     and not exists (
-        select 1 from hypothesis join evidence using (hypothesis_id)
-        where hypothesis.label = outcome.label and hypothesis.event in ('', outcome.predicted)
+        select 1 from hypothesis join evidence using (hypothesis_id) join hypothesis_prompt as own using (hypothesis_id)
+        where own.label = outcome.label and hypothesis.event in ('', outcome.predicted)
     )
 group by all
 order by failures desc, classifier, label, predicted;

@@ -1,8 +1,13 @@
 -- Every description under test, in the order of its birth.
 select
     prompt.label, prompt.text, prompt.description,
+    (
+        select list({label: other.label, text: other.text} order by further_prompt.place)
+        from further_prompt join prompt as other using (prompt_id)
+        where further_prompt.hypothesis_id = hypothesis.hypothesis_id
+    ) as others,
     event, hypothesis.place, score, origin, round, weight, born_wave, cluster_id, parent_id
 from hypothesis
 join prompt using (prompt_id)
-join label on label.label = hypothesis.label
+join label on label.label = prompt.label
 order by round, label.place, hypothesis.place, hypothesis_id;

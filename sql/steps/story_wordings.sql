@@ -1,5 +1,5 @@
 -- The other wordings and classifiers of a finding's bug.
-select finding, classifier, predicted, description, effect, pairs, origin, main
+select finding, classifier, label, predicted, description, effect, pairs, origin, main
 from findings
 where bug = $bug and finding <> $finding
 order by finding;

@@ -1,5 +1,6 @@
 -- A finding's pairs through the gate, of the reserve where it has one, and what its classifier said of both images.
 select
+    pair.label,
     pair.index,
     pair.image_id,
     pair.plain_image_id,
@@ -15,5 +16,5 @@ join image as two on two.image_id = pair.plain_image_id
 where pair.hypothesis_id = $hypothesis and pair.classifier = $classifier and pair.both_passed
     and pair.phase = case when $reserve then 'reserve' else 'test' end
     and one.jpeg is not null and two.jpeg is not null
-order by pair.index
+order by pair.index, pair.label
 limit $pairs;

@@ -4,6 +4,7 @@ select
     described.classifier,
     described.phase,
     described.wave,
+    described.label,
     described.index,
     described.image_id,
     plain.image_id as plain_image_id,
@@ -13,8 +14,9 @@ select
     described.wrong and hypothesis.event in ('', described.predicted) as event,
     plain.wrong and hypothesis.event in ('', plain.predicted) as plain_event
 from hypothesis
-join label using (label)
-join outcome as described on described.prompt_id = hypothesis.prompt_id
+join hypothesis_prompt as own using (hypothesis_id)
+join label on label.label = own.label
+join outcome as described on described.prompt_id = own.prompt_id
 join outcome as plain
     on plain.prompt_id = label.plain_prompt_id
     and plain.index = described.index

@@ -23,6 +23,6 @@ select image_id, chunk_id, prompt_id, index
 from ranked
 where (failed or (failures > 0 and place <= greatest(failures, case when plain then 48 else 0 end)))
     and image_id not in (from caption select image_id union all from caption_failure select image_id)
-    and prompt_id not in (select prompt_id from hypothesis join decision using (hypothesis_id) where status = 'confirmed');
+    and prompt_id not in (select prompt_id from hypothesis_prompt join decision using (hypothesis_id) where status = 'confirmed');
 
 comment on view to_caption is 'Images that wait for a caption: all failures that pass the gate, and of each prompt with failures as many that no classifier fails on, of a plain one 48 at least; prompts that are confirmed need none.';

@@ -1,11 +1,18 @@
 create or replace view findings as
-with used as (
+with whole as (
+    -- a description of several labels has a reserve when each of them has
+    select hypothesis_id
+    from hypothesis_prompt
+    group by hypothesis_id
+    having bool_and(prompt_id in (select prompt_id from wave where phase = 'reserve'))
+),
+used as (
     -- the reserve is fresh whenever it was made: none of its pairs ever counts as evidence
     select pair.*, pair.phase = 'reserve' as reserved
     from pair
     left join evidence on evidence.hypothesis_id = pair.hypothesis_id
         and evidence.classifier = pair.classifier and evidence.wave = pair.wave
-    where pair.phase = 'reserve' or evidence.wave is not null
+    where evidence.wave is not null or (pair.phase = 'reserve' and pair.hypothesis_id in (select hypothesis_id from whole))
 ),
 counted as (
     select
@@ -60,11 +67,12 @@ ranked as (
         case when status = 'confirmed' then row_number() over (
             order by status = 'confirmed' desc, effect desc, classifier, label, description, hypothesis_id
         ) end as finding,
-        -- of a bug's wordings the shortest that has four fifths of its effect stands for it
+        -- of a bug's wordings that have four fifths of its effect the one of most labels, then the shortest, stands for it
         case when status = 'confirmed' then row_number() over (
             partition by bug, status = 'confirmed'
             order by
                 effect < 0.8 * largest,
+                (select count(*) from hypothesis_prompt as own where own.hypothesis_id = strongest.hypothesis_id) desc,
                 len(string_split(description, ' ')), effect desc, classifier, hypothesis_id
         ) = 1 end as main
     from strongest
@@ -73,6 +81,7 @@ select
     finding,
     classifier,
     ranked.label,
+    (select list(own.label order by own.place) from hypothesis_prompt as own where own.hypothesis_id = ranked.hypothesis_id) as labels,
     coalesce(nullif(event, ''), 'any error') as predicted,
     ranked.description,
     prompt.text as prompt,
