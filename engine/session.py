@@ -3,9 +3,7 @@
 import os
 import platform
 import signal
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,17 +19,17 @@ from mothlight.engine.batch import Batch, Stage, batches
 from mothlight.engine.config import AuditConfig, ServedDescriber, ServedModel
 from mothlight.engine.errors import BundleError
 from mothlight.engine.executor.pipeline import Pipeline, StageStats
-from mothlight.engine.executor.source import all_batches, missing_chunks
-from mothlight.engine.executor.writer import Writer
-from mothlight.engine.host import available_threads
+from mothlight.engine.executor.source import all_batches, kept_pictures, missing_chunks
+from mothlight.engine.executor.writer import CaptionWriter, Writer
+from mothlight.engine.host import Host, available_threads
 from mothlight.engine.models.engines import Engines, choose
 from mothlight.engine.models.tensorrt import Tell
 from mothlight.engine.opening import Models
 from mothlight.engine.records import Chunk, Plan
-from mothlight.engine.stages.caption import Caption, Captioner, build_captioner
+from mothlight.engine.stages.caption import Captioner, CaptionStep, build_captioner
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, gate_stage
 from mothlight.engine.stages.embed import EmbedStage, embed_texts
-from mothlight.engine.stages.encode import EncodeStage, from_jpeg
+from mothlight.engine.stages.encode import EncodeStage
 from mothlight.engine.stages.generate import DiffusionStage, DrawStage, GenerateStage
 from mothlight.sql import Store
 
@@ -157,49 +155,27 @@ class Session:
 
     def caption(self) -> None:
         """See `audit.loop.Mechanism`; a chunk's captions are committed together."""
-        chunks = self.store.step("to_caption")
+        chunks = [ids for (ids,) in self.store.step("to_caption")]
         ((wave,),) = self.store.rows("select max(wave) from wave")
-        self.progress.phase(self._title, sum(len(images) for (images,) in chunks), self._found)
-        start = perf_counter()
-        stat = StageStats("caption")
-        waiting: deque[tuple[list[str], Future[list[Caption]]]] = deque()
+        self.progress.phase(self._title, sum(len(ids) for ids in chunks), self._found)
         if not chunks:
             return
         captioner, self._ready_captioner = self._captioner(), None  # freed when all is said
         # on a GPU one thread is enough to keep it busy, and its engines are one thread's
         threads = self.threads if self.engines.device.unified else 1
-        with ThreadPoolExecutor(threads) as pool, _dropped_if_stopped(pool):
-            # few chunks at a time: little memory, and little to wait for when told to stop
-            for (ids,) in chunks:
-                images = self.store.step("pictures", images=ids)
-                task = pool.submit(self._captions, captioner, [jpeg for _, jpeg in images])
-                waiting.append(([image_id for image_id, _ in images], task))
-                if len(waiting) > threads:
-                    self._keep_captions(*waiting.popleft(), stat)
-            while waiting:
-                self._keep_captions(*waiting.popleft(), stat)
-        stat.busy = perf_counter() - start
-        self._note(wave, "captions", [stat], stat.busy)
+        start = perf_counter()
+        with (
+            self.store.beside() as pictures,
+            Pipeline(Host(), [], self.config.batch, keep=[CaptionStep(captioner)], keepers=threads) as pipeline,
+        ):
+            writer = CaptionWriter(self.store, self.progress.advance)
+            stats = pipeline.run(kept_pictures(pictures, chunks, self.config.batch), writer)
+        self._note(wave, "captions", stats, perf_counter() - start)
 
     def _captioner(self) -> Captioner:
         """The one that was loaded for the estimate, or a new one."""
         self._ready_captioner = self._ready_captioner or _captioner(self.config, self.models, self.engines)
         return self._ready_captioner
-
-    def _captions(self, captioner: Captioner, jpegs: Sequence[bytes]) -> list[Caption]:
-        pixels = np.stack([from_jpeg(jpeg) for jpeg in jpegs])
-        captions = [one for part in _padded(pixels, self.config.batch) for one in captioner.caption(part)]
-        return captions[: len(jpegs)]
-
-    def _keep_captions(self, image_ids: Sequence[str], task: "Future[list[Caption]]", stat: StageStats) -> None:
-        made = list(zip(image_ids, task.result(), strict=True))
-        with self.store.transaction():
-            self.store.append("caption", [{"image_id": key, "text": one.text} for key, one in made if not one.refused])
-            refused = [{"image_id": key, "reason": one.refused} for key, one in made if one.refused]
-            self.store.append("caption_failure", refused)
-        stat.batches += 1
-        stat.images += len(made)
-        self.progress.advance(len(made))
 
     def propose(self, failing: Sequence[str], passing: Sequence[str], showing: int) -> str:
         """See `audit.rounds.Helpers`."""
@@ -238,16 +214,6 @@ class Session:
                 for stat in stats
             ],
         )
-
-
-@contextmanager
-def _dropped_if_stopped(pool: ThreadPoolExecutor) -> Iterator[None]:
-    """What was not begun is not begun any more once something went wrong inside."""
-    try:
-        yield
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
 
 
 def engines_for(config: AuditConfig, models: Models, tell: Tell | None = None) -> Engines:
@@ -330,13 +296,6 @@ def _begin_run(store: Store, config: AuditConfig, threads: int, engines: str) ->
 
 def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
-
-
-def _padded(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", size: int) -> Iterator[np.ndarray]:
-    """Batches of always the same size, the last filled up with its last image."""
-    for start in range(0, len(pixels), size):
-        part = pixels[start : start + size]
-        yield np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """Plans → batches, leaving out the chunks that the database already holds: this is the whole of resuming."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
 
 from mothlight.engine.batch import Batch, batches
-from mothlight.engine.records import Chunk, Plan
+from mothlight.engine.records import Chunk, Plan, Prompt
 from mothlight.sql import Store
 
 
@@ -17,3 +19,17 @@ def all_batches(chunks: Iterable[Chunk], size: int) -> Iterator[Batch]:
     """The batches of each chunk, the same every time."""
     for chunk in chunks:
         yield from batches(chunk, size)
+
+
+def kept_pictures(store: Store, chunks: Iterable[Sequence[str]], size: int) -> Iterator[Batch]:
+    """Batches of stored pictures, with `image_id` and `jpeg` (B,); each chunk is the ids of images of one size.
+
+    Read as they are asked for, in whichever thread asks: `store` must be that thread's own.
+    """
+    for ids in chunks:
+        found = dict(store.step("pictures", images=list(ids)))
+        for batch in batches(Chunk(Prompt("", "pictures kept"), 0, len(ids), 0), size):
+            own = [ids[index] for index in batch.padded]
+            image_id, jpeg = np.empty(size, dtype=object), np.empty(size, dtype=object)
+            image_id[:], jpeg[:] = own, [found[key] for key in own]
+            yield batch.with_arrays(image_id=image_id, jpeg=jpeg)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mothlight.engine.batch import Batch
 from mothlight.engine.records import image_id_of
+from mothlight.engine.stages.caption import Caption
 from mothlight.sql import Store
 
 FLUSH_CHUNKS = 4
@@ -71,6 +72,31 @@ class Writer:
         self.flushed = monotonic()
         self.busy += self.flushed - start
         self.committed(images)
+
+
+class CaptionWriter:
+    """The sink for captions; a chunk's are committed together."""
+
+    def __init__(self, store: Store, committed: Callable[[int], None] = lambda _: None) -> None:
+        """`committed` hears of each chunk."""
+        self.store = store
+        self.committed = committed
+        self.open: list[tuple[str, Caption]] = []
+
+    def __call__(self, batch: Batch) -> None:
+        """Take the next batch, in order."""
+        own = range(len(batch.indices))
+        self.open += [(batch.arrays["image_id"][row], batch.arrays["caption"][row]) for row in own]
+        if batch.indices[-1] == batch.chunk.indices[-1]:
+            self._commit()
+
+    def _commit(self) -> None:
+        made, self.open = self.open, []
+        with self.store.transaction():
+            self.store.append("caption", [{"image_id": key, "text": one.text} for key, one in made if not one.refused])
+            refused = [{"image_id": key, "reason": one.refused} for key, one in made if one.refused]
+            self.store.append("caption_failure", refused)
+        self.committed(len(made))
 
 
 Table = tuple[str, pa.Table]

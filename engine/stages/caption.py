@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mothlight.engine.batch import Batch
 from mothlight.engine.device import Buffer, Staged, Stream, spec
 from mothlight.engine.errors import BundleError
 from mothlight.engine.host import HostNow
@@ -15,6 +16,7 @@ from mothlight.engine.models.engines import Engines
 from mothlight.engine.models.resize import matrices_on
 from mothlight.engine.models.runner import LoadBackend, Runner, no_backend
 from mothlight.engine.models.tokenizer import BundleTokenizer
+from mothlight.engine.stages.encode import from_jpeg
 
 SEEN = "seen_"
 """How the names begin of a decoder's keys and values over the image, which stay as they are."""
@@ -37,6 +39,21 @@ class Captioner(Protocol):
     def caption(self, images: NDArray[np.uint8]) -> list[Caption]:
         """One answer per image (B, H, W, 3)."""
         ...
+
+
+class CaptionStep:
+    """Adds `caption` (B,) of `Caption` to a batch of stored pictures, `jpeg` (B,) of bytes."""
+
+    name = "caption"
+
+    def __init__(self, captioner: Captioner) -> None:
+        self.captioner = captioner
+
+    def __call__(self, batch: Batch) -> Batch:
+        """See `Keep`."""
+        captions = np.empty(batch.size, dtype=object)
+        captions[:] = self.captioner.caption(np.stack([from_jpeg(jpeg) for jpeg in batch.arrays["jpeg"]]))
+        return batch.with_arrays(caption=captions)
 
 
 def build_captioner(
