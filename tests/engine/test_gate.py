@@ -1,14 +1,15 @@
 """The gate's error: its arithmetic, a person's answers, pictures of known truth, and the command."""
 
 import csv
-import subprocess
-import sys
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mothlight.engine.command import Truths, gate_calibrate_command
 from mothlight.engine.errors import UserError
 from mothlight.engine.gate.answers import TABLE, read_answers, sample, write_sample
 from mothlight.engine.gate.calibrate import (
@@ -28,8 +29,6 @@ from mothlight.reports.answers import write_answers_page
 from mothlight.reports.build import render
 from mothlight.sql import Store, open_audit
 from tests.engine.conftest import run_audit_in, small_config
-
-MOTHLIGHT = str(Path(sys.executable).with_name("mothlight"))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +82,7 @@ def test_the_error_s_interval_holds() -> None:
     misses, true_pass, false_pass = 0.3, 0.9, 0.15
     error = misses * false_pass / (misses * false_pass + (1 - misses) * true_pass)
     missed = 0
-    for _ in range(300):
+    for _ in range(150):
         known = truth(
             np.concatenate([chance.random(200) < true_pass, chance.random(200) < false_pass]).astype(float),
             np.arange(400) < 200,
@@ -91,20 +90,20 @@ def test_the_error_s_interval_holds() -> None:
         passed = chance.binomial(2000, (1 - misses) * true_pass + misses * false_pass)
         found = known_error(known, 0.5, int(passed), 2000)
         missed += not found.low <= error <= found.high
-    assert missed <= 15
+    assert missed <= 8
 
 
 def test_bounds_hold_what_they_promise() -> None:
     chance = np.random.default_rng(1)
-    shows = np.arange(4000) % 2 == 0
-    scores = np.clip(np.where(shows, chance.normal(0.7, 0.1, 4000), chance.normal(0.3, 0.1, 4000)), 0, 1)
+    shows = np.arange(1200) % 2 == 0
+    scores = np.clip(np.where(shows, chance.normal(0.7, 0.1, 1200), chance.normal(0.3, 0.1, 1200)), 0, 1)
     for bounds in (bounds_by_pictures, bounds_by_answers):
         found = bounds(truth(scores, shows), 0.05)
         assert found is not None
-        assert found.lower <= found.upper < 0.55
-        fresh = np.clip(chance.normal(0.3, 0.1, 4000), 0, 1)
-        assert deceived(truth(fresh, np.zeros(4000)), found.upper).rate < 0.1
-    blind = truth(chance.random(4000), shows)
+        assert found.lower <= found.upper < 0.6
+        fresh = np.clip(chance.normal(0.3, 0.1, 1200), 0, 1)
+        assert deceived(truth(fresh, np.zeros(1200)), found.upper).rate < 0.1
+    blind = truth(chance.random(1200), shows)
     assert bounds_by_pictures(blind, 0.05) is None or bounds_by_pictures(blind, 0.05).upper > 0.9  # type: ignore[union-attr]
     assert bounds_by_answers(blind, 0.05) is None
 
@@ -141,12 +140,13 @@ def test_a_sample_goes_out_and_comes_back(own: Path, tmp_path: Path) -> None:
         ("image_id,shows\nx,\n", "No image has an answer yet"),
     ],
 )
-def test_a_wrong_table_is_one_sentence(own: Path, tmp_path: Path, text: str, sentence: str) -> None:
+def test_a_wrong_table_is_one_sentence(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, sentence: str
+) -> None:
     table = tmp_path / "answers.csv"
     table.write_text(text)
-    answer = calibrated(own, "--answers", str(table), code=2)
-    assert sentence in answer
-    assert "no column" not in sentence or answer.count("\n") == 1
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        calibrated(own, capsys, answers=table)
 
 
 def test_answers_widen_every_interval_and_name_what_they_could_explain(own: Path) -> None:
@@ -203,23 +203,25 @@ def test_the_renderer_s_pictures_and_those_of_a_folder_say_the_same(models: Mode
         ask(models.gate, in_folder(tmp_path / "photos"), labels, engines)
 
 
-def test_the_command(own: Path, tmp_path: Path, models: Models) -> None:
-    first = calibrated(own, "--images", "30")
-    assert "30 images wait for an answer" in first
+def test_the_command(own: Path, tmp_path: Path, models: Models, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "30 images wait for an answer" in calibrated(own, capsys, 30)
     page = (own / "gate" / "index.html").read_text(encoding="utf-8")
     assert page.count("<fieldset") == 30
     with open_audit(own) as store:
         fill(own / "gate" / TABLE, {one.image_id: True for one in sample(store, 30)})
-    second = calibrated(own)
-    assert "do not show their label: 0.0 %" in second
-    assert "points" not in second
-    assert "pictures of another label" in calibrated(own, "--rendered", "--images", "6")
+    assert "do not show their label: 0.0 %" in calibrated(own, capsys)
+    assert "pictures of another label" in calibrated(own, capsys, 6, rendered=True)
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "holds no audit" in calibrated(empty, code=2)
-    assert "a folder of pictures for each label" in calibrated(empty, "--gate", str(models.gate.folder), code=2)
-    assert "There is no audit" in calibrated(tmp_path / "nowhere", code=2)
-    assert "Give one of" in calibrated(own, "--rendered", "--pictures", str(empty), code=2)
+    for path, truths, sentence in (
+        (empty, {}, "holds no audit"),
+        (empty, {"gate": models.gate.folder}, "a folder of pictures for each label"),
+        (tmp_path / "nowhere", {}, "There is no audit"),
+        (own, {"rendered": True, "pictures": empty}, "Give one of"),
+        (own, {"gate": empty}, "which has a gate"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            calibrated(path, capsys, **truths)
 
 
 def test_the_page_lets_nothing_run(tmp_path: Path) -> None:
@@ -249,9 +251,7 @@ def effects(store: Store) -> list[tuple[str, float, float, bool]]:
     ]
 
 
-def calibrated(path: Path, *options: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [MOTHLIGHT, "gate", "calibrate", str(path), *options], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout + done.stderr
+def calibrated(path: Path, capsys: pytest.CaptureFixture[str], images: int = 400, **truths: Any) -> str:
+    """What the command prints."""
+    gate_calibrate_command(path, Truths(**truths), images, 0.05)
+    return capsys.readouterr().out
