@@ -63,20 +63,31 @@ def _q(weighted: Floats, bugs: Sequence[str]) -> Floats:
 def together(board: Board, strong: Mask) -> list[str]:
     """The bug of each hypothesis: strong ones that share a label and say the same are one, any other is one of its own.
 
-    They say the same if the words of one are among the other's, and their events may be the same. No order, case or
-    plain word makes a difference.
+    They say the same if their words are the same, and their events may be. No order, case or plain word makes a
+    difference. One that says more than others is a wording of that with the largest effect, not a bridge between two.
     """
     bugs = [one.hypothesis_id for one in board.hypotheses]
     rows = [int(row) for row in np.flatnonzero(strong)]
     said = {row: content(board.hypotheses[row].prompt.description) for row in rows}
-    for at, row in enumerate(rows):
-        one = board.hypotheses[row]
-        for other in rows[:at]:
-            two = board.hypotheses[other]
-            same = not set(one.labels).isdisjoint(two.labels)
-            same = same and (one.event == two.event or "" in (one.event, two.event))
-            if same and (said[row] <= said[other] or said[other] <= said[row]):
-                first, second = sorted((bugs[row], bugs[other]))
+    effects = ((board.more - board.less) / np.maximum(board.pairs, 1)).max(axis=1, initial=-1)
+
+    by_label: dict[str, list[int]] = {}
+    for row in rows:
+        for label in board.hypotheses[row].labels:
+            by_label.setdefault(label, []).append(row)
+
+    def same_event(row: int, other: int) -> bool:
+        one, two = board.hypotheses[row].event, board.hypotheses[other].event
+        return one == two or "" in (one, two)
+
+    for row in rows:
+        own = {other for label in board.hypotheses[row].labels for other in by_label[label]} - {row}
+        near = [other for other in sorted(own) if said[other] <= said[row] and same_event(row, other)]
+        less = [other for other in near if said[other] < said[row]]
+        whole = max(less, key=lambda other: (effects[other], -other), default=None)
+        for other in near:
+            first, second = sorted((bugs[row], bugs[other]))
+            if first != second and (other == whole or said[other] == said[row]):
                 bugs = [first if bug == second else bug for bug in bugs]
     return bugs
 

@@ -65,6 +65,13 @@ def test_wordings_of_one_bug_are_one() -> None:
     assert len(set(bugs)) == 3
 
 
+def test_a_conjunction_is_a_wording_of_its_stronger_half_and_no_bridge() -> None:
+    night, red, both = hypothesis("it is night."), hypothesis("it is red."), hypothesis("it is night. it is red.")
+    counts = {night: Pairs(80, 30), red: Pairs(80, 50), both: Pairs(80, 60)}
+    bugs = judged(board_of(counts)).bugs
+    assert bugs[1] == bugs[2] != bugs[0]
+
+
 def test_other_events_are_other_bugs_unless_one_is_any_error() -> None:
     bee, boat = hypothesis("it is red."), hypothesis("it is red.", event="boat")
     anything = hypothesis("it is red.", event="")
