@@ -36,6 +36,8 @@ from mothlight.sql import Store
 if TYPE_CHECKING:
     from mothlight.engine.stages.served import ServedProposer
 
+COMMITTED = 4
+"""Batches of captions that are committed together."""
 CAPTIONED = 4
 """Of so many images about one gets a caption: what fails, and as many that pass."""
 
@@ -154,10 +156,12 @@ class Session:
         self._note(plans[0].wave, "images", stats, perf_counter() - start)
 
     def caption(self) -> None:
-        """See `audit.loop.Mechanism`; a chunk's captions are committed together."""
-        chunks = [ids for (ids,) in self.store.step("to_caption")]
+        """See `audit.loop.Mechanism`."""
+        ids = [image_id for (image_id,) in self.store.step("to_caption")]
+        at_once = COMMITTED * self.config.batch
+        chunks = [ids[at : at + at_once] for at in range(0, len(ids), at_once)]
         ((wave,),) = self.store.rows("select max(wave) from wave")
-        self.progress.phase(self._title, sum(len(ids) for ids in chunks), self._found)
+        self.progress.phase(self._title, len(ids), self._found)
         if not chunks:
             return
         captioner, self._ready_captioner = self._captioner(), None  # freed when all is said

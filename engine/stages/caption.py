@@ -36,6 +36,11 @@ class Caption:
 class Captioner(Protocol):
     """Anything that describes images; the same images give the same words."""
 
+    @property
+    def fixed_size(self) -> bool:
+        """Whether batches must be filled up: graphs are compiled for one size, and a server is asked image by image."""
+        ...
+
     def caption(self, images: NDArray[np.uint8]) -> list[Caption]:
         """One answer per image (B, H, W, 3)."""
         ...
@@ -51,8 +56,9 @@ class CaptionStep:
 
     def __call__(self, batch: Batch) -> Batch:
         """See `Keep`."""
+        asked = batch.size if self.captioner.fixed_size else len(batch.indices)
         captions = np.empty(batch.size, dtype=object)
-        captions[:] = self.captioner.caption(np.stack([from_jpeg(jpeg) for jpeg in batch.arrays["jpeg"]]))
+        captions[:asked] = self.captioner.caption(np.stack([from_jpeg(jpeg) for jpeg in batch.arrays["jpeg"][:asked]]))
         return batch.with_arrays(caption=captions)
 
 
@@ -72,6 +78,8 @@ def build_captioner(
 class LibraryCaptioner:
     """A captioner that a model library runs."""
 
+    fixed_size = True
+
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
 
@@ -82,6 +90,8 @@ class LibraryCaptioner:
 
 class GraphCaptioner:
     """A captioner's graphs, decoded greedily."""
+
+    fixed_size = True
 
     def __init__(self, bundle: Bundle, engines: Engines | None = None) -> None:
         """Load the graphs.

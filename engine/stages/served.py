@@ -131,6 +131,8 @@ class Client:
 class ServedCaptioner:
     """A captioner that answers `chat/completions` with an image."""
 
+    fixed_size = False
+
     def __init__(self, config: CaptionerConfig) -> None:
         self.client = Client(config)
         self.config = config

@@ -1,5 +1,4 @@
--- The images of each chunk that wait for a caption.
-select list(image_id order by index)
+-- The images that wait for a caption, in the order in which they get one.
+select image_id
 from to_caption
-group by chunk_id, prompt_id
-order by prompt_id, min(index);
+order by prompt_id, index;

@@ -32,8 +32,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
 class Greys:
     """Says how grey an image is; refuses the brightest, and breaks where it is told to."""
 
-    def __init__(self, broken: float = np.inf) -> None:
+    def __init__(self, broken: float = np.inf, *, fixed_size: bool = True) -> None:
         self.broken = broken
+        self.fixed_size = fixed_size
         self.batches: list[int] = []
 
     def caption(self, images: NDArray[np.uint8]) -> list[Caption]:
@@ -64,6 +65,13 @@ def test_each_picture_gets_its_own_caption(store: Store, threads: int) -> None:
     refused = dict(store.rows("select image_id, reason from caption_failure"))
     assert said == {key: f"grey {10 + grey * 10}" for grey, key in enumerate(ALL) if grey < 12}
     assert refused == {ALL[12]: "too bright"}
+
+
+def test_a_server_is_asked_of_no_picture_twice(store: Store) -> None:
+    captioner = Greys(fixed_size=False)
+    run(store, captioner, CHUNKS, 2)
+    assert sorted(captioner.batches) == [1, 1, 2, 3, 3, 3]
+    assert store.rows("select count(*) from caption") == [(12,)]
 
 
 def test_chunks_before_the_one_that_breaks_are_kept(store: Store) -> None:
