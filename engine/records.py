@@ -125,7 +125,11 @@ class Hypothesis:
     cluster_id: str | None = None
     parent_id: str | None = None
     others: tuple[Prompt, ...] = ()
-    """Of a description that is tested on several labels together, the other labels' prompts."""
+    """Of a description that is tested on several labels together, the other labels' prompts.
+
+    A wave counts for it only if it takes the same indices of each of them. So what is refuted is that the effect, on
+    the mean over its labels' pairs, is at most the smallest that counts: the geometric mean of the bets' growth over
+    labels is at most the growth at their mean."""
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
