@@ -37,6 +37,8 @@ from mothlight.sql import Store, open_audit
 
 NAMES = list(LABELS)
 TRUE_SEED, TRUE_PAIRS = 90_001, 400
+ROUNDS = 6
+"""Doublings of the patience: there are no new descriptions, and hope for the old ones ends."""
 SMALLEST = 3
 """Failures of a group."""
 Events = NDArray[np.bool_]
@@ -218,7 +220,7 @@ def confirmed(config: AuditConfig, world: World, asked: Asked) -> tuple[list[Fou
         verdicts = judge(board, config.min_effect, config.fdr)
         if plans := next_test(config, board, verdicts):
             board = _tested(config, board, plans, world)
-        elif another_round(config, board, verdicts):
+        elif board.round < ROUNDS and another_round(config, board, verdicts):
             board = replace(board, round=board.round + 1, empty_rounds=board.empty_rounds + 1)
         else:
             break
