@@ -60,29 +60,22 @@ class World:
     def __init__(self, models: Mapping[str, Path], seed: int) -> None:
         self.renderer = Renderer(seed)
         self.sessions = {name: onnxruntime.InferenceSession(str(path)) for name, path in models.items()}
-        self.made: dict[tuple[str, str], NDArray[np.int64]] = {}
-        """(label, text) → (images, C) predictions, of the indices from 0 on that were asked."""
+        self.made: dict[tuple[str, str], dict[int, NDArray[np.int64]]] = {}
+        """(label, text) → index → (C) predictions."""
 
     def said(self, prompt: Prompt, indices: range) -> NDArray[np.int64]:
         """(len(indices), C): what each classifier says, as a place among the labels."""
-        key = (prompt.label, prompt.text)
-        known = self.made.get(key, np.zeros((0, len(self.sessions)), np.int64))
-        missing = range(len(known), indices.stop)
-        if missing:
-            known = np.concatenate([known, self._ask(prompt, missing)])
-            self.made[key] = known
-        return known[indices.start : indices.stop]
+        own = self.made.setdefault((prompt.label, prompt.text), {})
+        missing = [index for index in indices if index not in own]
+        for start in range(0, len(missing), 100):
+            part = missing[start : start + 100]
+            own |= dict(zip(part, self._ask(prompt, part), strict=True))
+        return np.stack([own[index] for index in indices])
 
-    def _ask(self, prompt: Prompt, indices: range) -> NDArray[np.int64]:
-        parts = []
-        for start in range(indices.start, indices.stop, 100):
-            pictures = self.renderer.images(prompt, range(start, min(start + 100, indices.stop)))
-            pixels = (pictures.transpose(0, 3, 1, 2) / np.float32(255)).astype(np.float32)
-            answers = [
-                session.run(None, {session.get_inputs()[0].name: pixels})[0] for session in self.sessions.values()
-            ]
-            parts.append(np.stack([answer.argmax(axis=1) for answer in answers], axis=1))
-        return np.concatenate(parts)
+    def _ask(self, prompt: Prompt, indices: Sequence[int]) -> NDArray[np.int64]:
+        pixels = (self.renderer.images(prompt, indices).transpose(0, 3, 1, 2) / np.float32(255)).astype(np.float32)
+        answers = [session.run(None, {session.get_inputs()[0].name: pixels})[0] for session in self.sessions.values()]
+        return np.stack([answer.argmax(axis=1) for answer in answers], axis=1)
 
     def event(self, prompt: Prompt, event: str, indices: range) -> Events:
         """(len(indices), C): the classifier says the event, or anything but the label."""
