@@ -11,7 +11,6 @@ with the audit's own waves, e-values and weighted e-BH, but in one round.
   against the smallest effect, and Benjamini and Hochberg's procedure.
 """
 
-import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +26,8 @@ from mothlight.engine.audit.board import Board
 from mothlight.engine.audit.describe import parted
 from mothlight.engine.audit.discover import split
 from mothlight.engine.audit.proof import judge
-from mothlight.engine.audit.waves import another_round, first_look, next_test
-from mothlight.engine.config import AuditConfig
+from mothlight.engine.audit.waves import another_round, first_look, next_test, planned_images
+from mothlight.engine.config import AuditConfig, stored_config
 from mothlight.engine.records import Hypothesis, Plan, Prompt
 from mothlight.engine.stats import round_share
 from mothlight.engine.world.render import Renderer
@@ -99,12 +98,12 @@ def run(audit: Path, models: Mapping[str, Path], images: int) -> dict[str, tuple
     """What each way finds, with how many images."""
     with open_audit(audit) as store:
         ((text,),) = store.rows("select settings from audit")
-        config = AuditConfig.model_validate({**json.loads(text), "max_images": images})
+        config = stored_config(text, images)
         looked = _first_look(store)
         own = [
             (label, description, event)
             for label, description, event in store.rows(
-                "select label, description, event from hypothesis where round = 1 order by all"
+                "select label, description, event from hypothesis where round = 1 and origin <> 'pooled' order by all"
             )
         ]
     chance = random.Random(config.seed)  # noqa: S311  # nothing secret
@@ -112,7 +111,7 @@ def run(audit: Path, models: Mapping[str, Path], images: int) -> dict[str, tuple
     drawn = [(name, text, "") for name in NAMES for text in chance.sample(sentences, 6)]
     everything = [(name, text, "") for name in NAMES for text in sentences]
     confusion = [(one.label, one.description, one.event) for one in _confusions(looked)]
-    first = planned(first_look(config))
+    first = planned_images(first_look(config))
     world = World(models, config.seed + 1)
     return {
         "confusion": confirmed(config, world, confusion),
@@ -121,11 +120,6 @@ def run(audit: Path, models: Mapping[str, Path], images: int) -> dict[str, tuple
         "enumeration": confirmed(config, world, everything),
         "fixed size": fixed_size(config, world, own),
     }
-
-
-def planned(plans: Sequence[Plan]) -> int:
-    """How many images they take."""
-    return sum(plan.images for plan in plans)
 
 
 @dataclass(frozen=True)
@@ -239,7 +233,7 @@ def _tested(config: AuditConfig, board: Board, plans: Sequence[Plan], world: Wor
 
 def fixed_size(config: AuditConfig, world: World, asked: Asked) -> tuple[list[Found], int]:
     """One look at as many pairs for each as the budget gives, and Benjamini and Hochberg's procedure."""
-    looked = planned(first_look(config))
+    looked = planned_images(first_look(config))
     prompts = len({(label, text) for label, text, _ in asked}) + len({label for label, _, _ in asked})
     pairs = (config.max_images - looked) // max(prompts, 1)
     tests: list[tuple[float, Found]] = []

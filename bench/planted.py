@@ -26,7 +26,7 @@ import numpy as np
 from free_captions import served
 from numpy.typing import NDArray
 
-from mothlight.engine.config import AuditConfig
+from mothlight.engine.config import stored_config
 from mothlight.engine.records import Prompt
 from mothlight.engine.score import says
 from mothlight.engine.world.render import Renderer
@@ -386,7 +386,9 @@ def compare(
     """What simpler ways find with the same budget (baselines.py), judged as the audit is."""
     models = {name: folder / f"{name}.onnx" for name in dict.fromkeys(rule.classifier for rule in rules)}
     truth = baselines.World(models, baselines.TRUE_SEED)
-    config = AuditConfig.model_validate(settings_of(audit_folder))
+    with open_audit(audit_folder) as store:
+        ((text,),) = store.rows("select settings from audit")
+    config = stored_config(text)
     result = {}
     for way, (found, used) in baselines.run(audit_folder, models, images).items():
         true = [truth.effect(config, one) for one in found]
@@ -408,14 +410,6 @@ def compare(
             "images": used,
         }
     return result
-
-
-def settings_of(audit_folder: Path) -> dict[str, Any]:
-    """An audit's settings."""
-    with open_audit(audit_folder) as store:
-        ((text,),) = store.rows("select settings from audit")
-    settings: dict[str, Any] = {**json.loads(text), "max_images": 1_000_000}
-    return settings
 
 
 def run_nulls(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:

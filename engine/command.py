@@ -17,7 +17,7 @@ from mothlight.engine.ask import Format, show, show_queries, show_views
 from mothlight.engine.audit.board import read_board
 from mothlight.engine.audit.books import SPENT
 from mothlight.engine.audit.rounds import own_ideas
-from mothlight.engine.config import AuditConfig, OwnHypothesis, built_in_config, load_config
+from mothlight.engine.config import AuditConfig, OwnHypothesis, built_in_config, load_config, stored_config
 from mothlight.engine.console import print_result, printable, shown_progress
 from mothlight.engine.dataset import export
 from mothlight.engine.errors import DiskFullError, UserError
@@ -169,7 +169,7 @@ def score_command(audit: Path, truth: Path | None, pairs: int, load_backend: Loa
         remembered = database.parent / f"score-{key}.json"
         if remembered.is_file():
             return remembered.read_text(encoding="utf-8")
-        config = AuditConfig.model_validate({**json.loads(text), "max_images": budget or sys.maxsize})
+        config = stored_config(text, budget)
         models = load_models(config, Path(folder), load_backend)
         answer = _laid_out(score(store, config, models, known, pairs))
     with suppress(OSError):  # a folder that can't be written only costs the time of measuring again

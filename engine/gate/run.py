@@ -1,14 +1,12 @@
 """`mothlight gate calibrate`: truth in, bounds and error out, and the error into the audit's database."""
 
-import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mothlight.engine.config import AuditConfig, bundle_path
+from mothlight.engine.config import bundle_path, stored_config
 from mothlight.engine.errors import UserError
 from mothlight.engine.gate.answers import Sampled, sample
 from mothlight.engine.gate.calibrate import (
@@ -99,7 +97,7 @@ def gate_of(store: Store) -> tuple[Bundle, list[str]]:
         UserError: the bundle is not there any more, or is another one.
     """
     ((text, folder),) = store.rows("select settings, folder from audit")
-    config = AuditConfig.model_validate({**json.loads(text), "max_images": sys.maxsize >> 33})
+    config = stored_config(text)
     bundle = load_bundle(bundle_path(config.gate, Path(folder)))
     ((key,),) = store.rows("select content_key from model where role = 'gate'")
     if bundle.manifest.content_key != key:
