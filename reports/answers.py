@@ -1,15 +1,12 @@
 """The page on which a person says whether images show their label."""
 
 import errno
-import hashlib
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from mothlight.engine.errors import DiskFullError, UserError
+from mothlight.reports.build import new_environment, source_hash
 
 
 def write_answers_page(images: Sequence[Mapping[str, str]], folder: Path) -> Path:
@@ -20,15 +17,12 @@ def write_answers_page(images: Sequence[Mapping[str, str]], folder: Path) -> Pat
     """
     templates = files("mothlight.reports").joinpath("templates")
     style, script = (templates.joinpath(f"answers.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    environment = Environment(
-        loader=PackageLoader("mothlight.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("answers.html").render(
-        images=images, style=style, script=script, style_hash=_hash(style), script_hash=_hash(script)
+    html = (
+        new_environment()
+        .get_template("answers.html")
+        .render(
+            images=images, style=style, script=script, style_hash=source_hash(style), script_hash=source_hash(script)
+        )
     )
     page = folder / "index.html"
     try:
@@ -38,7 +32,3 @@ def write_answers_page(images: Sequence[Mapping[str, str]], folder: Path) -> Pat
             raise DiskFullError(f"The disk is full: {page} can't be written.") from error
         raise UserError(f"Can't write {page}: {error.strerror}.") from error
     return page
-
-
-def _hash(text: str) -> str:
-    return b64encode(hashlib.sha256(text.encode()).digest()).decode()
