@@ -73,10 +73,7 @@ def audit_command(
     with stopped_by_signals(lambda: _line(console, "Stopping; the work in hand ends first.")) as stopped:
         try:
             return _audit(console, settings, choices, load_backend, open_inductor)
-        except (KeyboardInterrupt, RuntimeError) as error:
-            # a signal inside a query is a RuntimeError of DuckDB's
-            if isinstance(error, RuntimeError) and not stopped():
-                raise
+        except KeyboardInterrupt:
             _line(console, "Stopped; what was committed is kept. The same command goes on from there.")
             return stopped() or 128 + signal.SIGINT
         except MemoryError as error:
