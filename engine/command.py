@@ -3,23 +3,27 @@
 import errno
 import json
 import re
-import signal
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from rich.console import Console
 
 from mothlight.engine.ask import Format, show, show_queries, show_views
 from mothlight.engine.audit.board import read_board
-from mothlight.engine.audit.books import SPENT
+from mothlight.engine.audit.books import DEADLINE, SPENT
+from mothlight.engine.audit.clock import Clock, seconds_until
 from mothlight.engine.audit.rounds import own_ideas
 from mothlight.engine.config import AuditConfig, OwnHypothesis, built_in_config, load_config, stored_config
 from mothlight.engine.console import print_result, printable, shown_progress
 from mothlight.engine.dataset import export
+from mothlight.engine.disk import FLOOR, in_words
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.engine.explain import story
 from mothlight.engine.gate.answers import TABLE, read_answers, sample, write_sample
@@ -32,7 +36,8 @@ from mothlight.engine.opening import Models, load_models, open_database
 from mothlight.engine.pictures import write_finding, write_where
 from mothlight.engine.records import identify
 from mothlight.engine.score import load_truth, score
-from mothlight.engine.session import Session, stopped_by_signals
+from mothlight.engine.session import Session
+from mothlight.engine.stopping import check, stoppable
 from mothlight.engine.streams import discard, tolerant
 from mothlight.engine.suite.ask import STATUSES, run
 from mothlight.engine.suite.freeze import freeze
@@ -40,6 +45,7 @@ from mothlight.engine.suite.pages import as_json, as_markdown, broken_gates
 from mothlight.reports.answers import write_answers_page
 from mothlight.reports.build import build_report
 from mothlight.sql import Store, open_audit
+from mothlight.sql.serve import serving
 from mothlight.sql.store import DATABASE, query_text
 
 GATE_BROKEN = 3
@@ -55,6 +61,7 @@ class Choices:
     """What the command line says over the settings; None or empty leaves them as they are."""
 
     max_images: int | None = None
+    deadline: str | None = None
     seed: int | None = None
     classifiers: tuple[str, ...] = ()
     out: Path | None = None
@@ -70,17 +77,20 @@ def audit_command(
 ) -> int:
     """Run or go on with an audit, and print its result; the exit code."""
     console = Console(file=tolerant(sys.stderr))
-    with stopped_by_signals(lambda: _line(console, "Stopping; the work in hand ends first.")) as stopped:
+
+    def work(stop: Event) -> int:
         try:
-            return _audit(console, settings, choices, load_backend, open_inductor)
+            return _audit(console, settings, choices, stop, load_backend, open_inductor)
         except KeyboardInterrupt:
             _line(console, "Stopped; what was committed is kept. The same command goes on from there.")
-            return stopped() or 128 + signal.SIGINT
+            raise
         except MemoryError as error:
             raise UserError(
                 f"There is not enough memory ({error}); what was committed is kept. Free some and run the same command "
                 f"again; or lower `batch` in the settings, which makes another audit, with an --out of its own."
             ) from error
+
+    return stoppable(work, lambda: _line(console, "Stopping; the work in hand ends first."))
 
 
 def own_hypotheses(descriptions: Sequence[str], labels: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -102,12 +112,20 @@ def _audit(
     console: Console,
     settings: Path | None,
     choices: Choices,
+    stop: Event,
     load_backend: LoadBackend,
     open_inductor: OpenInductor | None,
 ) -> int:
     path = settings or built_in_config()
-    changes: dict[str, object] = {"max_images": choices.max_images, "seed": choices.seed}
+    changes: dict[str, object] = {
+        "max_images": choices.max_images,
+        "deadline": choices.deadline,
+        "seed": choices.seed,
+    }
     config = load_config(path, **changes)
+    clock = Clock(config.max_images)
+    if config.deadline is not None:
+        clock.end = clock.now() + seconds_until(config.deadline, datetime.now())  # noqa: DTZ005  # an hour is local
     if choices.classifiers:
         chosen = [_chosen(name, config) for name in choices.classifiers]
         config = load_config(path, **changes, classifiers=chosen)
@@ -122,10 +140,12 @@ def _audit(
     except OSError as error:
         raise UserError(f"Can't make the folder {folder}: {error.strerror}; name another --out.") from error
     names = [bundle.manifest.name for bundle in models.classifiers]
-    with open_database(folder / DATABASE, config, models, path.parent) as store:
-        ((budget,),) = store.rows("select finished_budget from audit")
-        if budget is None or budget < config.max_images or own_ideas(config, read_board(store, names)):
-            _run(console, config, models, store)
+    with open_database(folder / DATABASE, config, models, path.parent) as store, serving(store):
+        ((budget, why),) = store.rows("select finished_budget, ended from audit")
+        cut = budget is None or budget < config.max_images or why == DEADLINE
+        if cut or own_ideas(config, read_board(store, names)):
+            _run(console, config, models, store, clock, stop)
+        check(stop)
         page = build_report(store, folder / "report")  # before anything is printed, which may fail
         out_console = Console(file=tolerant(sys.stdout), width=None if sys.stdout.isatty() else NO_TERMINAL)
         print_result(out_console, store)
@@ -146,7 +166,21 @@ def _what_next(store: Store, config: AuditConfig) -> str:
     ((why,),) = store.rows("select ended from audit")
     if why == SPENT:
         return f"Go on: the same command with --max-images {2 * config.max_images}."
+    if why == DEADLINE:
+        return "The deadline came first: the same command goes on, with another deadline or none."
     return "The budget was no limit: nothing is left to ask of these images; another --seed makes others."
+
+
+def _opened(audit: Path, *, locked_down: bool = False) -> Store:
+    """An audit to read; says so if it is still being written.
+
+    Raises:
+        StoreError, LockedError, CorruptError: see `open_audit`.
+    """
+    store = open_audit(audit, locked_down=locked_down)
+    if store.is_running:
+        _line(Console(file=tolerant(sys.stderr)), "The audit is running: this is what it has committed so far.")
+    return store
 
 
 def database_of(audit: Path) -> Path:
@@ -158,11 +192,11 @@ def score_command(audit: Path, truth: Path | None, pairs: int, load_backend: Loa
     """An audit's score as JSON; measured once, then remembered beside the database."""
     known = load_truth(truth)
     database = database_of(audit)
-    with open_audit(database) as store:
+    with _opened(database) as store:
         ((text, folder, audit_id, budget),) = store.rows(
             "select settings, folder, audit_id, finished_budget from audit"
         )
-        key = identify("score", audit_id, budget, store.query("findings"), known, pairs)
+        key = identify("score", audit_id, budget, store.query("findings"), known.key, pairs)
         remembered = database.parent / f"score-{key}.json"
         if remembered.is_file():
             return remembered.read_text(encoding="utf-8")
@@ -192,7 +226,7 @@ def _laid_out(result: dict[str, Any]) -> str:
 def report_command(audit: Path, out: Path | None) -> Path:
     """Write an audit's report; the page's path."""
     database = database_of(audit)
-    with open_audit(database) as store:
+    with _opened(database) as store:
         return build_report(store, out or database.parent / "report")
 
 
@@ -203,7 +237,7 @@ def sql_command(audit: Path, statement: str | None, form: Format, limit: int) ->
         UserError: there is no statement, DuckDB refuses it, or several should become one JSON or CSV.
         DiskFullError, UserError: the answer can't be written.
     """
-    with open_audit(audit, locked_down=True) as store, _answering():
+    with _opened(audit, locked_down=True) as store, _answering():
         if statement is None:
             show_views(store)
             return
@@ -241,7 +275,7 @@ def query_command(audit: Path, name: str | None, form: Format, limit: int) -> No
         UserError: there is none of that name, or it needs parameters.
     """
     if name is None:
-        open_audit(audit).close()
+        _opened(audit).close()
         with _answering():
             show_queries()
         return
@@ -257,7 +291,7 @@ def image_command(audit: Path, image_id: str, out: Path) -> Path:
     Raises:
         UserError: no image, or more than one, has that id; or the file can't be written.
     """
-    with open_audit(audit) as store:
+    with _opened(audit) as store:
         found = store.rows(
             "select image_id, jpeg from image where starts_with(image_id, $start) limit 2", start=image_id
         )
@@ -279,7 +313,7 @@ def images_command(audit: Path, finding: int | None, where: str | None, out: Pat
     """
     if (finding is None) == (where is None):
         raise UserError("Say which images: --finding N (see `mothlight query AUDIT findings`), or --where CONDITION.")
-    with open_audit(audit, locked_down=True) as store:
+    with _opened(audit, locked_down=True) as store:
         if where is not None:
             written, found = write_where(store, where, out, limit)
         else:
@@ -294,7 +328,7 @@ def explain_command(audit: Path, finding: int) -> None:
     Raises:
         UserError: there is no such finding.
     """
-    with open_audit(audit) as store:
+    with _opened(audit) as store:
         lines = list(story(store, finding))
     with _answering():
         sys.stdout.write("\n".join(lines) + "\n")
@@ -307,7 +341,7 @@ def export_images_command(audit: Path, where: str, layout: str, out: Path) -> st
     Raises:
         UserError, DiskFullError: see `dataset.export`.
     """
-    with open_audit(audit, locked_down=True) as store:
+    with _opened(audit, locked_down=True) as store:
         count = export(store, where, layout, out)
     return f"{count:,} pictures in {out}"
 
@@ -318,7 +352,7 @@ def suite_freeze_command(audit: Path, out: Path, classifier: str | None, pairs: 
     Raises:
         UserError, DiskFullError: see `suite.freeze`.
     """
-    with open_audit(audit) as store:
+    with _opened(audit) as store:
         suite = freeze(store, out, classifier, pairs)
     count = len(suite.findings)
     return f"{count} finding{'s' if count > 1 else ''}, {len(suite.images):,} pictures in {out}"
@@ -422,20 +456,49 @@ def _to_answer(store: Store, folder: Path, images: int) -> list[str]:
     return [f"{len(sampled)} images wait for an answer: {where}, and run the same command again."]
 
 
-def _run(console: Console, config: AuditConfig, models: Models, store: Store) -> None:
-    with shown_progress(console) as progress, Session(config, models, store, progress) as session:
+def _run(console: Console, config: AuditConfig, models: Models, store: Store, clock: Clock, stop: Event) -> None:
+    report = Path(store.path).parent / "report"
+    with (
+        shown_progress(console) as progress,
+        Session(config, models, store, progress, clock, lambda: build_report(store, report), stop) as session,
+    ):
         ((made,),) = store.rows("select coalesce(sum(images), 0) from chunk")
         minutes = session.seconds_left(max(config.max_images - made, 0)) / 60
-        console.print(
+        if not made:
+            _check_deadline(config, session, clock)
+        _line(
+            console,
             f"{config.name}: at most {config.max_images:,} images"
             + (f", {made:,} of them made before" if made else "")
-            + f"; about {max(minutes, 0.1):.1f} minutes on {session.threads} threads. "
-            "Ctrl-C is safe: the same command goes on from there.",
-            highlight=False,
-            soft_wrap=not console.is_terminal,
+            + f"; about {max(minutes, 0.1):.1f} minutes on {session.threads} threads"
+            + (f", but no longer than {clock.seconds_left / 60:.1f}" if clock.end is not None else "")
+            + ". Ctrl-C is safe: the same command goes on from there.",
         )
         _line(console, f"Runs {session.runs_on}.")
+        _line(console, _room(session.bytes_left(max(config.max_images - made, 0)), report.parent))
         session.run()
+
+
+def _room(needed: int, folder: Path) -> str:
+    """What the audit will take of the disk, and whether it has that."""
+    free = shutil.disk_usage(folder).free
+    said = f"Needs at most about {in_words(needed)} of the disk; {in_words(free)} are free."
+    return said if free - needed > FLOOR else f"{said} It will stop before the disk is full."
+
+
+def _check_deadline(config: AuditConfig, session: Session, clock: Clock) -> None:
+    """Whether there is time for the first look at least.
+
+    Raises:
+        UserError: there is not.
+    """
+    first = len(config.labels) * config.discovery_images
+    needed = session.seconds_left(first)
+    if needed > clock.seconds_left:
+        raise UserError(
+            f"The deadline leaves {max(clock.seconds_left, 0):.0f} seconds for images, and the first look alone "
+            f"({first:,} images) takes about {needed:.0f}: give it more time, or lower `discovery_images`."
+        )
 
 
 def _chosen(name: str, config: AuditConfig) -> str:

@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from mothlight.engine.config import RENDERER, AuditConfig, ServedModel, bundle_path
+from pydantic import ValidationError
+
+from mothlight.engine.config import RENDERER, AuditConfig, ServedModel, bundle_path, stored_config
 from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Bundle, Role, Source, Thresholds, load_bundle
 from mothlight.engine.models.engines import OpenInductor
 from mothlight.engine.models.runner import LoadBackend, no_backend
 from mothlight.engine.records import article, identify
 from mothlight.sql import Store, open_audit
+
+RULES = 1
+"""Which rules decide what is asked and what is confirmed; goes up when they would decide stored images otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +150,11 @@ def open_database(path: Path, config: AuditConfig, models: Models, folder: Path)
     """
     store = open_audit(path, read_only=False)
     try:
-        known = store.rows("select audit_id, settings from audit")
+        known = store.rows("select settings, rules from audit")
         if known:
-            _check_same(path, known[0], config, models)
+            _check_same(store, path, known[0], config, models)
         else:
+            check_batch(config)
             _introduce(store, config, models, folder)
     except BaseException:
         store.close()
@@ -156,14 +162,52 @@ def open_database(path: Path, config: AuditConfig, models: Models, folder: Path)
     return store
 
 
-def _check_same(path: Path, known: Sequence[str], config: AuditConfig, models: Models) -> None:
-    if known[0] == audit_id(config, models):
-        return
-    before, now = (json.loads(settings) for settings in (known[1], config.canonical()))
+def check_batch(config: AuditConfig) -> None:
+    """A batch holds images of one prompt and chunk; what it lacks would be made and thrown away.
+
+    Raises:
+        UserError: chunks or waves are no whole batches.
+    """
+    for name, images in (("chunk_images", config.chunk_images), ("wave_images", config.wave_images)):
+        if images % config.batch:
+            whole = -(-images // config.batch) * config.batch
+            raise UserError(
+                f"`{name}` is {images}, which is no multiple of `batch` ({config.batch}): it would pay for images that "
+                f"nobody keeps; set `{name} = {whole}`, or a batch that divides it."
+            )
+
+
+def _check_same(store: Store, path: Path, known: tuple[str, int], config: AuditConfig, models: Models) -> None:
+    """Settings are compared as this version reads them: one that came later is at its default on both sides."""
+    text, rules = known
+    if rules != RULES:
+        raise UserError(
+            f"{path} was begun by a version of mothlight that decides by other rules ({rules}, this one {RULES}): "
+            f"go on with that version ({_version_of(store)}), or name another --out."
+        )
+    before, now = (json.loads(settings) for settings in (_as_read_now(text, path), config.canonical()))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    keys = {key for (key,) in store.rows("select content_key from model")}
+    if not changed and keys == {row["content_key"] for row in _model_rows(config, models)}:
+        return
     values = [f"{key} = {_short(before.get(key))}, now {_short(now.get(key))}" for key in changed]
     what = f"other settings ({'; '.join(values)})" if changed else "other weights in its bundles"
     raise UserError(f"{path} was begun with {what}: name another --out, or go back to the old ones.")
+
+
+def _as_read_now(settings: str, path: Path) -> str:
+    try:
+        return stored_config(settings).canonical()
+    except ValidationError as error:
+        raise UserError(
+            f"{path} was begun with settings that this version of mothlight does not know "
+            f"({error.errors()[0]['msg']}): go on with the version that began it, or name another --out."
+        ) from error
+
+
+def _version_of(store: Store) -> str:
+    versions = store.rows("select mothlight_version from run order by run_id desc limit 1")
+    return versions[0][0] if versions else "the one that made it"
 
 
 def _short(value: object) -> str:
@@ -182,6 +226,7 @@ def _introduce(store: Store, config: AuditConfig, models: Models, folder: Path) 
             [
                 {
                     "audit_id": audit_id(config, models),
+                    "rules": RULES,
                     "name": config.name,
                     "seed": config.seed,
                     "generator": generator,

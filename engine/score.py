@@ -49,6 +49,13 @@ class Truth:
     bugs: tuple[Bug, ...]
     min_effect: float
 
+    @property
+    def key(self) -> str:
+        """Tells truths apart, the same in every process."""
+        return repr(
+            ([(one.classifier, one.label, sorted(one.sentences), one.predicted) for one in self.bugs], self.min_effect)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:

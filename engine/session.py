@@ -2,11 +2,11 @@
 
 import os
 import platform
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
+from threading import Event
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mothlight.engine.audit.clock import Clock, OutOfTimeError
 from mothlight.engine.audit.loop import run_audit
 from mothlight.engine.batch import Batch, Stage, batches
 from mothlight.engine.config import AuditConfig, ServedDescriber, ServedModel
+from mothlight.engine.disk import check_room, image_bytes
 from mothlight.engine.errors import BundleError
 from mothlight.engine.executor.pipeline import Pipeline, StageStats
-from mothlight.engine.executor.source import all_batches, kept_pictures, missing_chunks
+from mothlight.engine.executor.source import all_batches, by_prompts, kept_pictures, missing_chunks
 from mothlight.engine.executor.writer import CaptionWriter, Writer
 from mothlight.engine.host import Host, available_threads
 from mothlight.engine.models.engines import Engines, choose
@@ -31,13 +33,17 @@ from mothlight.engine.stages.classify import Classifier, ClassifyStage, gate_sta
 from mothlight.engine.stages.embed import EmbedStage, embed_texts
 from mothlight.engine.stages.encode import EncodeStage
 from mothlight.engine.stages.generate import DiffusionStage, DrawStage, GenerateStage
+from mothlight.engine.stopping import check
 from mothlight.sql import Store
+from mothlight.sql.store import MEMORY
 
 if TYPE_CHECKING:
     from mothlight.engine.stages.served import ServedProposer
 
 COMMITTED = 4
 """Batches of captions that are committed together."""
+PREPARED_BYTES = 1 << 30
+"""What a generator may keep of the prompts that come next, their embeddings."""
 CAPTIONED = 4
 """Of so many images about one gets a caption: what fails, and as many that pass."""
 
@@ -58,14 +64,30 @@ class Progress:
 class Session:
     """One run of an audit: its database, open for writing, and the stages; to be closed after use."""
 
-    def __init__(self, config: AuditConfig, models: Models, store: Store, progress: Progress) -> None:
+    def __init__(
+        self,
+        config: AuditConfig,
+        models: Models,
+        store: Store,
+        progress: Progress,
+        clock: Clock | None = None,
+        write_report: Callable[[], object] = lambda: None,
+        stop: Event | None = None,
+    ) -> None:
+        """`write_report` is tried once where there is a deadline: its time must be kept for the end.
+
+        When `stop` is set, the work in hand ends with a KeyboardInterrupt.
+        """
+        self.stop = stop or Event()
         self.config = config
+        self.clock = clock or Clock(config.max_images)
+        self.write_report = write_report
         self.models = models
         self.store = store
         self.progress = progress
         self.threads = config.threads or available_threads()
         self.engines = engines_for(config, models, progress.compiling)
-        self.generate = generate_stage(config, models, config.seed, self.threads, self.engines)
+        self.generate = generate_stage(config, models, config.seed, self.threads, self.engines, self.stop)
         self.pipeline = Pipeline(
             self.engines.device,
             [self.generate, *judging_stages(config, models, self.engines)],
@@ -76,7 +98,9 @@ class Session:
         )
         self.names = [(bundle.manifest.name, bundle.manifest.labels) for bundle in models.classifiers]
         self.run_id = 0
+        self._measured: tuple[float, Batch] | None = None
         self._title, self._found = "", 0
+        self._too_late = False
         self._ready_captioner: Captioner | None = None
         self._proposer: ServedProposer | None = None
 
@@ -104,11 +128,13 @@ class Session:
         """Run the audit to its end.
 
         Raises:
-            KeyboardInterrupt: it was told to stop; what is committed stands.
+            KeyboardInterrupt: `stop` was set; what is committed stands.
         """
         self.run_id = _begin_run(self.store, self.config, self.threads, self.runs_on)
         run_audit(self.store, self.config, dict(self.names), self)
-        self.store.rows("update run set ended_at = $now where run_id = $run", now=_now(), run=self.run_id)
+        # the clock may have been set back meanwhile
+        end = "update run set ended_at = greatest($now, started_at) where run_id = $run"
+        self.store.rows(end, now=_now(), run=self.run_id)
 
     def seconds_per_image(self) -> float:
         """Measured on one batch, the second of two; with its workers side by side."""
@@ -127,14 +153,51 @@ class Session:
         return images * each + to_caption * (perf_counter() - start) / self.config.batch / side_by_side
 
     def _timed(self) -> tuple[float, Batch]:
-        """Seconds per image, and the batch that they were measured on."""
+        """Seconds per image, and the batch that they were measured on; once in a session."""
+        if self._measured is not None:
+            return self._measured
         size = self.config.batch
         chunk = Chunk(self.config.plain_prompt(self.config.labels[0]), 0, size, 0)
         (batch,) = batches(chunk, size)
         self.pipeline.once(batch)
         start = perf_counter()
         made = self.pipeline.once(batch)
-        return (perf_counter() - start) / size / self.generate.lanes, made
+        self._measured = (perf_counter() - start) / size / self.generate.lanes, made
+        return self._measured
+
+    def budget(self, images: int, begun_under: int | None) -> int:
+        """See `audit.loop.Mechanism`."""
+        if self.clock.end is not None and not self.clock.report_seconds:
+            start = perf_counter()
+            self.write_report()
+            self.clock.report_seconds = perf_counter() - start
+        return self.clock.budget(images, begun_under)
+
+    def _in_time(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches that may still be begun."""
+        for batch in batches:
+            check(self.stop)
+            if self.clock.is_over:
+                self._too_late = True
+                return
+            yield batch
+
+    def _check_time(self) -> None:
+        if self._too_late:
+            raise OutOfTimeError
+
+    def bytes_left(self, images: int) -> int:
+        """How much of the disk so many more images will take, about."""
+        _, batch = self._timed()
+        pictures = [len(jpeg) for jpeg in batch.arrays["jpeg"] if jpeg is not None]
+        mean = sum(pictures) / max(len(pictures), 1)
+        return images * image_bytes(mean, batch.arrays["embedding"].shape[1], len(self.names))
+
+    def _advance(self, images: int) -> None:
+        if self.store.path != MEMORY:
+            check_room(Path(self.store.path).parent)
+        self.clock.advance(images)
+        self.progress.advance(images)
 
     def make(self, plans: Sequence[Plan]) -> None:
         """See `audit.loop.Mechanism`."""
@@ -142,18 +205,23 @@ class Session:
         self.progress.phase(self._title, sum(chunk.images for chunk in chunks), self._found)
         if not chunks:
             return
-        self.generate.prepare([plan.prompt for plan in plans])
-        writer = Writer(self.store, self.run_id, self.names, self.progress.advance)
+        if self.clock.began is None:
+            self.clock.start()
+        writer = Writer(self.store, self.run_id, self.names, self._advance)
         start = perf_counter()
-        stats: Sequence[StageStats] = ()
-        try:
-            stats = self.pipeline.run(all_batches(chunks, self.config.batch), writer)
-        except BaseException:
-            self.pipeline.close()  # what it has in hand ends, before the last rows are written from here
-            raise
-        finally:
-            writer.flush()
-        self._note(plans[0].wave, "images", stats, perf_counter() - start)
+        for part in by_prompts(chunks, max(PREPARED_BYTES // max(self.generate.prompt_bytes, 1), 1)):
+            self.generate.prepare([chunk.prompt for chunk in part])
+            stats: Sequence[StageStats] = ()
+            try:
+                stats = self.pipeline.run(self._in_time(all_batches(part, self.config.batch)), writer)
+            except BaseException:
+                self.pipeline.close()  # what it has in hand ends, before the last rows are written from here
+                raise
+            finally:
+                writer.flush()
+            self._note_stages(plans[0].wave, stats)
+        self._note_time(plans[0].wave, "images", perf_counter() - start)
+        self._check_time()
 
     def caption(self) -> None:
         """See `audit.loop.Mechanism`."""
@@ -173,12 +241,14 @@ class Session:
             Pipeline(Host(), [], self.config.batch, keep=[CaptionStep(captioner)], keepers=threads) as pipeline,
         ):
             writer = CaptionWriter(self.store, self.progress.advance)
-            stats = pipeline.run(kept_pictures(pictures, chunks, self.config.batch), writer)
-        self._note(wave, "captions", stats, perf_counter() - start)
+            stats = pipeline.run(self._in_time(kept_pictures(pictures, chunks, self.config.batch)), writer)
+        self._note_stages(wave, stats)
+        self._note_time(wave, "captions", perf_counter() - start)
+        self._check_time()
 
     def _captioner(self) -> Captioner:
         """The one that was loaded for the estimate, or a new one."""
-        self._ready_captioner = self._ready_captioner or _captioner(self.config, self.models, self.engines)
+        self._ready_captioner = self._ready_captioner or _captioner(self.config, self.models, self.engines, self.stop)
         return self._ready_captioner
 
     def propose(self, failing: Sequence[str], passing: Sequence[str], showing: int) -> str:
@@ -187,7 +257,7 @@ class Session:
             return ""
         from mothlight.engine.stages.served import ServedProposer  # only who is served loads an HTTP client
 
-        self._proposer = self._proposer or ServedProposer(self.config.describer)
+        self._proposer = self._proposer or ServedProposer(self.config.describer, self.stop)
         return self._proposer.propose(failing, passing, showing)
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
@@ -200,10 +270,13 @@ class Session:
 
     def say(self, phase: str, found: int) -> None:
         """See `audit.loop.Mechanism`."""
+        check(self.stop)
         self._title, self._found = phase, found
 
-    def _note(self, wave: int, work: str, stats: Sequence[StageStats], seconds: float) -> None:
+    def _note_time(self, wave: int, work: str, seconds: float) -> None:
         self.store.append("timing", [{"run_id": self.run_id, "wave": wave, "work": work, "seconds": seconds}])
+
+    def _note_stages(self, wave: int, stats: Sequence[StageStats]) -> None:
         self.store.append(
             "stage_stat",
             [
@@ -238,12 +311,14 @@ def engines_for(config: AuditConfig, models: Models, tell: Tell | None = None) -
     return engines
 
 
-def generate_stage(config: AuditConfig, models: Models, seed: int, threads: int, engines: Engines) -> GenerateStage:
-    """What makes an audit's images, under a seed of choice."""
+def generate_stage(
+    config: AuditConfig, models: Models, seed: int, threads: int, engines: Engines, stop: Event | None = None
+) -> GenerateStage:
+    """What makes an audit's images, under a seed of choice; a server is no longer waited for when `stop` is set."""
     if isinstance(config.generator, ServedModel):
         from mothlight.engine.stages.served import ServedGenerateStage  # only who is served loads an HTTP client
 
-        return ServedGenerateStage(config.generator, seed)
+        return ServedGenerateStage(config.generator, seed, stop)
     if models.generator is None:
         from mothlight.engine.world.render import Renderer  # the audit of a neural generator never loads the world
 
@@ -258,13 +333,13 @@ def generate_stage(config: AuditConfig, models: Models, seed: int, threads: int,
     )
 
 
-def _captioner(config: AuditConfig, models: Models, engines: Engines) -> Captioner:
+def _captioner(config: AuditConfig, models: Models, engines: Engines, stop: Event) -> Captioner:
     if models.captioner is not None:
         return build_captioner(models.captioner, models.load_backend, engines)
     if isinstance(config.captioner, ServedModel):
         from mothlight.engine.stages.served import ServedCaptioner  # as above
 
-        return ServedCaptioner(config.captioner)
+        return ServedCaptioner(config.captioner, stop)
     raise BundleError(f"There is no captioner {config.captioner}.")
 
 
@@ -300,27 +375,3 @@ def _begin_run(store: Store, config: AuditConfig, threads: int, engines: str) ->
 
 def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
-
-
-@contextmanager
-def stopped_by_signals(say: Callable[[], None] = lambda: None) -> Iterator[Callable[[], int]]:
-    """Inside, SIGINT and SIGTERM stop the work in hand, and say so at once; a second one ends the process.
-
-    Gives a function that says which exit code is due; 0 if none came. Ending at once does no harm: what is committed
-    stands, as after `kill -9`.
-    """
-    received: list[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        received.append(number)
-        if len(received) > 1:
-            os._exit(128 + number)
-        say()
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: 128 + received[0] if received else 0
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

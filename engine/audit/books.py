@@ -16,17 +16,27 @@ from mothlight.engine.stats import LARGEST_LOG, Floats
 from mothlight.sql import Store
 
 SPENT = "the budget is spent"
+DEADLINE = "the deadline came"
 NOTHING_LEFT = "nothing is left to ask"
 SETTLED = "settled"
 TOO_SMALL = "its effect is too small to count"
-STOPPED = "the budget was spent before there was an answer"
-UNTESTED = "the budget was spent before its first test"
+STOPPED = "the audit ended before there was an answer"
+UNTESTED = "the audit ended before its first test"
 
 
 def confirmed(store: Store) -> int:
     """How many tests stand confirmed."""
     ((count,),) = store.rows("select count(*) from decision where status = 'confirmed'")
     return int(count)
+
+
+def begun_under(store: Store, board: Board) -> int | None:
+    """The budget under which a reserve was chosen that has not come to its end; None if there is none."""
+    if board.last[0].phase != "reserve":
+        return None
+    ((budget,),) = store.rows("select max_images from wave where wave = $wave limit 1", wave=board.last[0].wave)
+    ((finished,),) = store.rows("select coalesce(finished_budget, 0) from audit")
+    return int(budget) if budget > finished else None
 
 
 def is_counted(store: Store, wave: int) -> bool:
@@ -213,9 +223,12 @@ def _row(hypothesis: Hypothesis) -> dict[str, object]:
     }
 
 
-def finish(store: Store, config: AuditConfig, board: Board, verdicts: Verdicts) -> None:
-    """Note under which budget the audit came to its end, and why; what still waits for a wave is not confirmed."""
+def finish(store: Store, config: AuditConfig, board: Board, verdicts: Verdicts, *, cut: bool = False) -> None:
+    """Note under which budget the audit came to its end, and why; what still waits for a wave is not confirmed.
+
+    `cut` says that a deadline left no more of the budget.
+    """
     with store.transaction():
         _decide(store, board, verdicts, ended=True)
-        why = NOTHING_LEFT if nothing_left(board, verdicts) else SPENT
+        why = NOTHING_LEFT if nothing_left(board, verdicts) else DEADLINE if cut else SPENT
         store.rows("update audit set finished_budget = $budget, ended = $why", budget=config.max_images, why=why)

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from mothlight.engine.audit import books, waves
-from mothlight.engine.audit.board import read_board
+from mothlight.engine.audit.board import Board, read_board
+from mothlight.engine.audit.clock import OutOfTimeError
 from mothlight.engine.audit.describe import Names
-from mothlight.engine.audit.proof import judge
+from mothlight.engine.audit.proof import Verdicts, judge
 from mothlight.engine.audit.rounds import Helpers, begin_own_round, begin_round, failures_by_label, own_ideas
 from mothlight.engine.config import AuditConfig
 from mothlight.engine.records import Plan
@@ -21,11 +22,26 @@ class Mechanism(Helpers, Protocol):
     """What the audit needs done; how it is done is none of its business."""
 
     def make(self, plans: Sequence[Plan]) -> None:
-        """Make and judge every image of the plans that the database lacks."""
+        """Make and judge every image of the plans that the database lacks.
+
+        Raises:
+            OutOfTimeError: a deadline came first.
+        """
         ...
 
     def caption(self) -> None:
-        """Caption every image of the view `to_caption`."""
+        """Caption every image of the view `to_caption`.
+
+        Raises:
+            OutOfTimeError: as above.
+        """
+        ...
+
+    def budget(self, images: int, begun_under: int | None) -> int:
+        """The budget of the settings, or what a deadline leaves of it to an audit that has so many images.
+
+        `begun_under` is what it left when the reserve was chosen that is being made.
+        """
         ...
 
     def say(self, phase: str, found: int) -> None:
@@ -39,36 +55,57 @@ def run_audit(
     """Run an audit to its end, or from where it stopped to its end; `classifiers` have the labels that each knows."""
     names = Names({label for own in classifiers.values() for label in own} | {label.name for label in config.labels})
     order = list(classifiers)
+    whole, going_on, in_time = config.max_images, True, True
     if not read_board(store, order).plans:
         waves.save(store, waves.first_look(config), config.max_images)
-    while True:
-        board = read_board(store, order)
-        mechanism.say(_title(board.last), books.confirmed(store))
-        mechanism.make(board.last)
-        if board.last[0].phase == "test" and not books.is_counted(store, board.last[0].wave):
-            board = books.count(store, config, board)
-        verdicts = judge(board, config.min_effect, config.fdr)
-        if board.last[0].phase == "discovery" and board.last[0].wave > board.mined_upto:
-            mechanism.say("describing failures", books.confirmed(store))
-            mechanism.caption()
-            begin_round(store, config, board, verdicts, names, mechanism)
-        elif ideas := own_ideas(config, board):
-            begin_own_round(store, config, board, ideas, mechanism)
-        elif plans := waves.next_test(config, board, verdicts):
-            waves.save(store, plans, config.max_images)
-        elif waves.another_round(config, board, verdicts):
-            failures = failures_by_label(store, config, board, verdicts)
-            if plans := waves.next_look(config, board, verdicts, failures):
-                waves.save(store, plans, config.max_images)
-            else:
-                mechanism.say("describing failures", books.confirmed(store))
-                mechanism.caption()
-                begin_round(store, config, board, verdicts, names, mechanism)
-        elif plans := waves.next_reserve(config, board, verdicts):
+    try:
+        while going_on:
+            board = read_board(store, order)
+            mechanism.say(_title(board.last), books.confirmed(store))
+            mechanism.make(board.last)
+            if board.last[0].phase == "test" and not books.is_counted(store, board.last[0].wave):
+                board = books.count(store, config, board)
+            budget = mechanism.budget(board.images, books.begun_under(store, board))
+            config = config.model_copy(update={"max_images": budget})
+            verdicts = judge(board, config.min_effect, config.fdr)
+            going_on = _begin_next(store, config, board, verdicts, names, mechanism)
+    except OutOfTimeError:
+        in_time = False
+    board = read_board(store, order)
+    cut = config.max_images < whole or not in_time
+    books.finish(store, config, board, judge(board, config.min_effect, config.fdr), cut=cut)
+
+
+def _begin_next(
+    store: Store, config: AuditConfig, board: Board, verdicts: Verdicts, names: Names, mechanism: Mechanism
+) -> bool:
+    """Write down what comes next, a wave or a round; False if nothing does."""
+    if board.last[0].phase == "discovery" and board.last[0].wave > board.mined_upto:
+        _describe(store, config, board, verdicts, names, mechanism)
+    elif ideas := own_ideas(config, board):
+        begin_own_round(store, config, board, ideas, mechanism)
+    elif plans := waves.next_test(config, board, verdicts):
+        waves.save(store, plans, config.max_images)
+    elif waves.another_round(config, board, verdicts):
+        failures = failures_by_label(store, config, board, verdicts)
+        if plans := waves.next_look(config, board, verdicts, failures):
             waves.save(store, plans, config.max_images)
         else:
-            break
-    books.finish(store, config, board, verdicts)
+            _describe(store, config, board, verdicts, names, mechanism)
+    elif plans := waves.next_reserve(config, board, verdicts):
+        waves.save(store, plans, config.max_images)
+    else:
+        return False
+    return True
+
+
+def _describe(
+    store: Store, config: AuditConfig, board: Board, verdicts: Verdicts, names: Names, mechanism: Mechanism
+) -> None:
+    """Caption what was not, and begin a round."""
+    mechanism.say("describing failures", books.confirmed(store))
+    mechanism.caption()
+    begin_round(store, config, board, verdicts, names, mechanism)
 
 
 def _title(plans: Sequence[Plan]) -> str:

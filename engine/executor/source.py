@@ -15,6 +15,20 @@ def missing_chunks(store: Store, plans: Iterable[Plan], size: int) -> list[Chunk
     return [chunk for plan in plans for chunk in plan.chunks(size) if chunk.chunk_id not in done]
 
 
+def by_prompts(chunks: Sequence[Chunk], most: int) -> Iterator[list[Chunk]]:
+    """The chunks in order, in parts of at most so many prompts each."""
+    part: list[Chunk] = []
+    prompts: set[Prompt] = set()
+    for chunk in chunks:
+        if len(prompts | {chunk.prompt}) > most:
+            yield part
+            part, prompts = [], set()
+        part.append(chunk)
+        prompts.add(chunk.prompt)
+    if part:
+        yield part
+
+
 def all_batches(chunks: Iterable[Chunk], size: int) -> Iterator[Batch]:
     """The batches of each chunk, the same every time."""
     for chunk in chunks:

@@ -65,9 +65,7 @@ class Writer:
         # taken first: if a signal strikes right after the commit, they must not be written twice
         chunks, self.whole = self.whole, []
         tables = [chunk_table(chunks, self.run_id), *image_tables(chunks, self.classifiers)]
-        with self.store.transaction():
-            for name, table in tables:
-                self.store.append(name, table)
+        self.store.append_all(tables)
         images = sum(len(batch.indices) for chunk in chunks for batch in chunk)
         self.flushed = monotonic()
         self.busy += self.flushed - start
@@ -92,10 +90,9 @@ class CaptionWriter:
 
     def _commit(self) -> None:
         made, self.open = self.open, []
-        with self.store.transaction():
-            self.store.append("caption", [{"image_id": key, "text": one.text} for key, one in made if not one.refused])
-            refused = [{"image_id": key, "reason": one.refused} for key, one in made if one.refused]
-            self.store.append("caption_failure", refused)
+        said = [{"image_id": key, "text": one.text} for key, one in made if not one.refused]
+        refused = [{"image_id": key, "reason": one.refused} for key, one in made if one.refused]
+        self.store.append_all([("caption", said), ("caption_failure", refused)])
         self.committed(len(made))
 
 

@@ -38,6 +38,11 @@ class GenerateStage(Stage, Protocol):
         """Hear which prompts come next: what runs once per prompt is best done for all of them together."""
         ...
 
+    @property
+    def prompt_bytes(self) -> int:
+        """What is kept of each of those, in bytes."""
+        ...
+
 
 class Generator(Protocol):
     """Anything that draws images on the host."""
@@ -88,6 +93,7 @@ class DrawStage:
     name = "generate"
     reads: Sequence[str] = ()
     on_host = True
+    prompt_bytes = 0
 
     def __init__(self, generator: Generator, lanes: int) -> None:
         self.generator = generator
@@ -203,6 +209,11 @@ class DiffusionStage:
             for one in inputs
             if one.name not in OWN_INPUTS
         }
+
+    @property
+    def prompt_bytes(self) -> int:
+        """See `GenerateStage`."""
+        return sum(one.nbytes for one in self.condition_specs().values())
 
     def build(self, device: Device, size: int, slots: int, given: Mapping[str, Spec]) -> Work:
         """See `Stage`."""

@@ -8,17 +8,27 @@ from there another time. The key is read from an environment variable and stands
 import base64
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from io import BytesIO
+from threading import Event, Semaphore, Thread
 from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_any,
+    stop_when_event_set,
+    wait_random_exponential,
+)
 
 from mothlight.engine.batch import Batch, Flight, Work
 from mothlight.engine.config import ServedCaptioner as CaptionerConfig
@@ -30,6 +40,7 @@ from mothlight.engine.errors import UserError
 from mothlight.engine.records import Prompt
 from mothlight.engine.stages.caption import Caption
 from mothlight.engine.stages.encode import to_jpeg
+from mothlight.engine.stopping import LOOK, check
 
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """Answers after which it is worth asking again."""
@@ -56,8 +67,8 @@ class _BusyError(Exception):
 class Client:
     """Posts JSON to one endpoint."""
 
-    def __init__(self, config: ServedModel) -> None:
-        """Read the key.
+    def __init__(self, config: ServedModel, stop: Event | None = None) -> None:
+        """Read the key. When `stop` is set, nobody waits for an answer any more.
 
         Raises:
             UserError: the variable that holds it is not set.
@@ -72,10 +83,11 @@ class Client:
             raise UserError(f"The key in the variable {config.key_variable} holds characters that no key has.")
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         self.http = httpx.Client(base_url=config.url.rstrip("/") + "/", headers=headers, timeout=config.timeout)
-        # one pool for all who call: the limit is the server's, not a batch's
-        self.pool = ThreadPoolExecutor(config.concurrency)
+        self.stop = stop or Event()
+        self.limit = Semaphore(config.concurrency)  # for all who call: it is the server's, not a batch's
         self.retrying = Retrying(
-            stop=stop_after_attempt(config.attempts),
+            stop=stop_any(stop_after_attempt(config.attempts), stop_when_event_set(self.stop)),
+            sleep=sleep_using_event(self.stop),
             wait=wait_random_exponential(multiplier=config.first_wait, max=LONGEST_WAIT),
             retry=retry_if_exception(lambda error: isinstance(error, _BusyError | httpx.TransportError)),
             reraise=True,
@@ -124,8 +136,31 @@ class Client:
         return f"{answer.status_code} {text[:REASON]}".strip()
 
     def side_by_side(self, work: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
-        """`work` on each item, up to the limit at once, in order."""
-        return list(self.pool.map(work, items))
+        """`work` on each item, up to the limit at once, in order.
+
+        Raises:
+            KeyboardInterrupt: `stop` was set first.
+        """
+        begun: list[Future[Answer]] = []
+        for item in items:
+            begun.append(Future())
+            # a thread of its own ends with the process, whatever it waits for, which those of a pool don't
+            Thread(target=self._run, args=(begun[-1], work, item), name="ask", daemon=True).start()
+        return [self._answer(one) for one in begun]
+
+    def _run(self, answer: "Future[Answer]", work: Callable[[Item], Answer], item: Item) -> None:
+        with self.limit:
+            try:
+                check(self.stop)
+                answer.set_result(work(item))
+            except BaseException as error:  # noqa: BLE001  # raised again where the answer is waited for
+                answer.set_exception(error)
+
+    def _answer(self, begun: "Future[Answer]") -> Answer:
+        while not wait([begun], LOOK).done:
+            check(self.stop)
+        check(self.stop)  # one that was given up is no refusal
+        return begun.result()
 
 
 class ServedCaptioner:
@@ -133,8 +168,8 @@ class ServedCaptioner:
 
     fixed_size = False
 
-    def __init__(self, config: CaptionerConfig) -> None:
-        self.client = Client(config)
+    def __init__(self, config: CaptionerConfig, stop: Event | None = None) -> None:
+        self.client = Client(config, stop)
         self.config = config
 
     def caption(self, images: NDArray[np.uint8]) -> list[Caption]:
@@ -163,8 +198,8 @@ class ServedCaptioner:
 class ServedProposer:
     """A language model that says what sets some captions apart from others, over `chat/completions`."""
 
-    def __init__(self, config: DescriberConfig) -> None:
-        self.client = Client(config)
+    def __init__(self, config: DescriberConfig, stop: Event | None = None) -> None:
+        self.client = Client(config, stop)
         self.config = config
 
     def propose(self, failing: Sequence[str], passing: Sequence[str], seed: int) -> str:
@@ -182,7 +217,8 @@ class ServedProposer:
             "seed": seed,
         }
         try:
-            message = self.client.post("chat/completions", body)["choices"][0]["message"]
+            (answer,) = self.client.side_by_side(partial(self.client.post, "chat/completions"), [body])
+            message = answer["choices"][0]["message"]
             return "" if message.get("refusal") else str(message["content"] or "")
         except (RefusedError, KeyError, IndexError, TypeError, AttributeError):
             return ""
@@ -211,9 +247,10 @@ class ServedGenerateStage:
     lanes = 4
     """Batches whose requests wait together for the pool."""
     on_host = True
+    prompt_bytes = 0
 
-    def __init__(self, config: GeneratorConfig, seed: int) -> None:
-        self.client = Client(config)
+    def __init__(self, config: GeneratorConfig, seed: int, stop: Event | None = None) -> None:
+        self.client = Client(config, stop)
         self.config = config
         self.seed = seed
 

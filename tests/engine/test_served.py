@@ -280,7 +280,7 @@ def test_what_is_wrong_in_the_table_is_one_sentence(tmp_path: Path, text: str, s
 
 
 def config_of(server: Server, **changes: Any) -> AuditConfig:
-    small = {"max_images": 60, "discovery_images": 24, "wave_images": 4, "chunk_images": 12, "min_group": 2}
+    small = {"max_images": 60, "discovery_images": 24, "wave_images": 6, "chunk_images": 12, "min_group": 2}
     more = {"key_variable": "TEST_KEY", **changes}
     return small_config(
         **small, labels=LABELS, generator=generator(server, **more), captioner=captioner(server, **more)

@@ -54,7 +54,7 @@ def test_an_example_is_read_and_says_what_it_takes(path: Path, tmp_path: Path) -
 def test_an_onnx_file_is_audited_from_toml_alone(tmp_path: Path) -> None:
     """The example, with a smaller budget, and a network that no exporter made."""
     text = next(path for path in EXAMPLES if path.stem == "own-onnx").read_text(encoding="utf-8")
-    smaller = "max_images = 200\ndiscovery_images = 24\nwave_images = 6\nreserve_pairs = 6\nchunk_images = 12"
+    smaller = "max_images = 200\ndiscovery_images = 24\nwave_images = 12\nreserve_pairs = 6\nchunk_images = 12"
     (tmp_path / "own.toml").write_text(text.replace("max_images = 4000", smaller), encoding="utf-8")
     test_onnx_file.hand_made(tmp_path)
     test_onnx_file.described(tmp_path)
@@ -115,7 +115,7 @@ def as_the_hub_has_them(folder: Path) -> dict[str, Path]:
 @pytest.mark.slow
 def test_the_imagenet_preset_from_its_hub_ids_to_a_report(tmp_path: Path) -> None:
     text = next(path for path in EXAMPLES if path.stem == "imagenet").read_text(encoding="utf-8")
-    smaller = "max_images = 100\ndiscovery_images = 4\nwave_images = 2\nreserve_pairs = 2\nchunk_images = 4\n"
+    smaller = "max_images = 100\ndiscovery_images = 4\nwave_images = 4\nreserve_pairs = 2\nchunk_images = 4\n"
     text = text.replace("max_images = 100_000\n", smaller).replace("batch = 8", "batch = 4")
     (tmp_path / "imagenet.toml").write_text(text, encoding="utf-8")
     settings = str(tmp_path / "imagenet.toml")

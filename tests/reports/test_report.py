@@ -40,7 +40,7 @@ def fill(store: Store, word: str, *, finished: bool = True, confirmed: bool = Tr
     """One label, one description, eight pairs."""
     run = store.rows
     run(
-        "insert into audit values ('a', $word, 7, $word, $settings, '', null, 0.1, 0.4, $budget, null)",
+        "insert into audit values ('a', $word, 7, $word, $settings, '', null, 0.1, 0.4, $budget, null, 1)",
         word=word, settings=SETTINGS, budget=100 if finished else None,
     )  # fmt: skip
     run("insert into model values ('key', 'classifier', $word, $word, 1e-7, 1e-4)", word=word)
@@ -110,7 +110,7 @@ def test_no_bug_is_said_plainly(store: Store) -> None:
 
 def test_an_empty_audit_has_a_page(store: Store) -> None:
     store.rows(
-        "insert into audit values ('a', 'x', 7, 'g', $settings, '', null, 0.1, 0.4, null, null)", settings=SETTINGS
+        "insert into audit values ('a', 'x', 7, 'g', $settings, '', null, 0.1, 0.4, null, null, 1)", settings=SETTINGS
     )
     assert "No bug was confirmed." in render(store)
 
