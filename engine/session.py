@@ -20,9 +20,10 @@ from mothlight.engine.batch import Batch, Stage, batches
 from mothlight.engine.config import AuditConfig, ServedDescriber, ServedModel
 from mothlight.engine.disk import check_room, image_bytes
 from mothlight.engine.errors import BundleError
-from mothlight.engine.executor.pipeline import Pipeline, StageStats
-from mothlight.engine.executor.source import all_batches, by_prompts, kept_pictures, missing_chunks
-from mothlight.engine.executor.writer import CaptionWriter, Writer
+from mothlight.engine.executor.failures import Failures
+from mothlight.engine.executor.pipeline import Pipeline, Sink, StageStats
+from mothlight.engine.executor.source import all_batches, by_prompts, failed_batches, kept_pictures, missing_chunks
+from mothlight.engine.executor.writer import CaptionWriter, SecondWriter, Writer
 from mothlight.engine.host import Host, available_threads
 from mothlight.engine.models.engines import Engines, choose
 from mothlight.engine.models.tensorrt import Tell
@@ -101,6 +102,7 @@ class Session:
         self._measured: tuple[float, Batch] | None = None
         self._title, self._found = "", 0
         self._too_late = False
+        self.failures = Failures(config.max_failures)
         self._ready_captioner: Captioner | None = None
         self._proposer: ServedProposer | None = None
 
@@ -204,24 +206,37 @@ class Session:
         chunks = missing_chunks(self.store, plans, self.config.chunk_images)
         self.progress.phase(self._title, sum(chunk.images for chunk in chunks), self._found)
         if not chunks:
+            self._try_again(plans)
             return
         if self.clock.began is None:
             self.clock.start()
-        writer = Writer(self.store, self.run_id, self.names, self._advance)
+        writer = Writer(self.store, self.run_id, self.names, self._advance, self.failures)
         start = perf_counter()
         for part in by_prompts(chunks, max(PREPARED_BYTES // max(self.generate.prompt_bytes, 1), 1)):
             self.generate.prepare([chunk.prompt for chunk in part])
             stats: Sequence[StageStats] = ()
             try:
-                stats = self.pipeline.run(self._in_time(all_batches(part, self.config.batch)), writer)
-            except BaseException:
-                self.pipeline.close()  # what it has in hand ends, before the last rows are written from here
-                raise
+                stats = self._run(all_batches(part, self.config.batch), writer)
             finally:
                 writer.flush()
             self._note_stages(plans[0].wave, stats)
-        self._note_time(plans[0].wave, "images", perf_counter() - start)
         self._check_time()
+        self._try_again(plans)
+        self._note_time(plans[0].wave, "images", perf_counter() - start)
+
+    def _run(self, batches: Iterable[Batch], sink: Sink) -> Sequence[StageStats]:
+        try:
+            return self.pipeline.run(self._in_time(batches), sink)
+        except BaseException:
+            self.pipeline.close()  # what it has in hand ends, before the last rows are written from here
+            raise
+
+    def _try_again(self, plans: Sequence[Plan]) -> None:
+        """What failed once of a wave, before anything is counted: a server may have been busy."""
+        if again := failed_batches(self.store, plans, self.config.batch):
+            self.generate.prepare(list(dict.fromkeys(batch.chunk.prompt for batch in again)))
+            self._run(again, SecondWriter(self.store, self.names))
+            self._check_time()
 
     def caption(self) -> None:
         """See `audit.loop.Mechanism`."""
@@ -240,7 +255,7 @@ class Session:
             self.store.beside() as pictures,
             Pipeline(Host(), [], self.config.batch, keep=[CaptionStep(captioner)], keepers=threads) as pipeline,
         ):
-            writer = CaptionWriter(self.store, self.progress.advance)
+            writer = CaptionWriter(self.store, self.progress.advance, self.failures)
             stats = pipeline.run(self._in_time(kept_pictures(pictures, chunks, self.config.batch)), writer)
         self._note_stages(wave, stats)
         self._note_time(wave, "captions", perf_counter() - start)

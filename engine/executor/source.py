@@ -35,6 +35,20 @@ def all_batches(chunks: Iterable[Chunk], size: int) -> Iterator[Batch]:
         yield from batches(chunk, size)
 
 
+def failed_batches(store: Store, plans: Iterable[Plan], size: int) -> list[Batch]:
+    """The images of a wave that failed and were tried once, in batches of their own chunks."""
+    prompts = {plan.prompt.prompt_id: plan for plan in plans}
+    failed: dict[Chunk, list[int]] = {}
+    for prompt_id, first, images, index in store.step("failed_once", wave=next(iter(prompts.values())).wave):
+        plan = prompts[prompt_id]
+        failed.setdefault(Chunk(plan.prompt, first, images, plan.wave), []).append(index)
+    return [
+        Batch(chunk, tuple(indices[at : at + size]), size)
+        for chunk, indices in failed.items()
+        for at in range(0, len(indices), size)
+    ]
+
+
 def kept_pictures(store: Store, chunks: Iterable[Sequence[str]], size: int) -> Iterator[Batch]:
     """Batches of stored pictures, with `image_id` and `jpeg` (B,); each chunk is the ids of images of one size.
 

