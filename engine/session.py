@@ -1,5 +1,6 @@
 """One run of an audit: the stages built from its bundles, and the work that the audit asks for."""
 
+import logging
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from mothlight.engine.audit.clock import Clock, OutOfTimeError
 from mothlight.engine.audit.loop import run_audit
 from mothlight.engine.batch import Batch, Stage, batches
-from mothlight.engine.config import AuditConfig, ServedDescriber, ServedModel
+from mothlight.engine.config import BATCHED, AuditConfig, ServedDescriber, ServedModel
 from mothlight.engine.disk import check_room, image_bytes
 from mothlight.engine.errors import BundleError
 from mothlight.engine.executor.failures import Failures
@@ -41,6 +42,7 @@ from mothlight.sql.store import MEMORY
 if TYPE_CHECKING:
     from mothlight.engine.stages.served import ServedProposer
 
+log = logging.getLogger("mothlight.engine")
 COMMITTED = 4
 """Batches of captions that are committed together."""
 PREPARED_BYTES = 1 << 30
@@ -87,16 +89,10 @@ class Session:
         self.store = store
         self.progress = progress
         self.threads = config.threads or available_threads()
-        self.engines = engines_for(config, models, progress.compiling)
-        self.generate = generate_stage(config, models, config.seed, self.threads, self.engines, self.stop)
-        self.pipeline = Pipeline(
-            self.engines.device,
-            [self.generate, *judging_stages(config, models, self.engines)],
-            config.batch,
-            keep=[EncodeStage()],
-            keepers=1 if self.engines.device.unified else self.threads,
-            without=["images"],
-        )
+        self.pieces = config.batch
+        """Images that go through a graph at once, at most."""
+        self.shortages: list[tuple[int, str]] = []
+        self._open()
         self.names = [(bundle.manifest.name, bundle.manifest.labels) for bundle in models.classifiers]
         self.run_id = 0
         self._measured: tuple[float, Batch] | None = None
@@ -108,6 +104,62 @@ class Session:
 
     def __enter__(self) -> Self:
         return self
+
+    def _open(self) -> None:
+        """Load the models and allocate the buffers; in smaller pieces, where the memory is too small for a batch."""
+        while True:
+            try:
+                self._open_in_pieces()
+            except MemoryError as error:
+                self._take_smaller_pieces(error)
+            else:
+                return
+
+    def _open_in_pieces(self) -> None:
+        config, models = self.config, self.models
+        self.engines = engines_for(config, models, self.progress.compiling, self.pieces)
+        self.generate = generate_stage(config, models, config.seed, self.threads, self.engines, self.stop)
+        self.pipeline = Pipeline(
+            self.engines.device,
+            [self.generate, *judging_stages(config, models, self.engines)],
+            config.batch,
+            keep=[EncodeStage()],
+            keepers=1 if self.engines.device.unified else self.threads,
+            without=["images"],
+        )
+
+    def _reopen(self, error: MemoryError) -> None:
+        self._take_smaller_pieces(error)
+        self.pipeline.close()
+        self.engines.close()
+        self._open()
+        self._note_shortages()
+
+    def _take_smaller_pieces(self, error: MemoryError) -> None:
+        """Halve the pieces, or as near as divides the batch.
+
+        Raises:
+            MemoryError: not even one image has room.
+        """
+        if self.pieces == 1:
+            raise error
+        half = self.pieces // 2
+        self.pieces = next(size for size in range(half, 0, -1) if self.config.batch % size == 0)
+        self.shortages.append((self.pieces, " ".join(str(error).split())))
+        log.warning("The memory is too small (%s); going on in pieces of %d images.", error, self.pieces)
+
+    def _note_shortages(self) -> None:
+        if not self.run_id:
+            return  # noted when it begins
+        known = len(self.store.rows("select 1 from shortage where run_id = $run", run=self.run_id))
+        new = list(enumerate(self.shortages))[known:]
+        self.store.append(
+            "shortage",
+            [
+                {"run_id": self.run_id, "place": place, "pieces": pieces, "reason": reason}
+                for place, (pieces, reason) in new
+            ],
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -133,6 +185,7 @@ class Session:
             KeyboardInterrupt: `stop` was set; what is committed stands.
         """
         self.run_id = _begin_run(self.store, self.config, self.threads, self.runs_on)
+        self._note_shortages()
         run_audit(self.store, self.config, dict(self.names), self)
         # the clock may have been set back meanwhile
         end = "update run set ended_at = greatest($now, started_at) where run_id = $run"
@@ -158,14 +211,21 @@ class Session:
         """Seconds per image, and the batch that they were measured on; once in a session."""
         if self._measured is not None:
             return self._measured
+        try:
+            self._measured = self._time_a_batch()
+        except MemoryError as error:
+            self._reopen(error)
+            return self._timed()
+        return self._measured
+
+    def _time_a_batch(self) -> tuple[float, Batch]:
         size = self.config.batch
         chunk = Chunk(self.config.plain_prompt(self.config.labels[0]), 0, size, 0)
         (batch,) = batches(chunk, size)
         self.pipeline.once(batch)
         start = perf_counter()
         made = self.pipeline.once(batch)
-        self._measured = (perf_counter() - start) / size / self.generate.lanes, made
-        return self._measured
+        return (perf_counter() - start) / size / self.generate.lanes, made
 
     def budget(self, images: int, begun_under: int | None) -> int:
         """See `audit.loop.Mechanism`."""
@@ -203,12 +263,21 @@ class Session:
 
     def make(self, plans: Sequence[Plan]) -> None:
         """See `audit.loop.Mechanism`."""
-        chunks = missing_chunks(self.store, plans, self.config.chunk_images)
-        self.progress.phase(self._title, sum(chunk.images for chunk in chunks), self._found)
-        if not chunks:
-            self._try_again(plans)
-            return
-        if self.clock.began is None:
+        first = True
+        while True:
+            chunks = missing_chunks(self.store, plans, self.config.chunk_images)
+            if first:
+                self.progress.phase(self._title, sum(chunk.images for chunk in chunks), self._found)
+            try:
+                self._make(plans, chunks)
+            except MemoryError as error:
+                self._reopen(error)
+                first = False
+            else:
+                return
+
+    def _make(self, plans: Sequence[Plan], chunks: Sequence[Chunk]) -> None:
+        if chunks and self.clock.began is None:
             self.clock.start()
         writer = Writer(self.store, self.run_id, self.names, self._advance, self.failures)
         start = perf_counter()
@@ -222,7 +291,8 @@ class Session:
             self._note_stages(plans[0].wave, stats)
         self._check_time()
         self._try_again(plans)
-        self._note_time(plans[0].wave, "images", perf_counter() - start)
+        if chunks:
+            self._note_time(plans[0].wave, "images", perf_counter() - start)
 
     def _run(self, batches: Iterable[Batch], sink: Sink) -> Sequence[StageStats]:
         try:
@@ -240,23 +310,31 @@ class Session:
 
     def caption(self) -> None:
         """See `audit.loop.Mechanism`."""
+        count = len(self.store.step("to_caption"))
+        self.progress.phase(self._title, count, self._found)
+        while count:
+            try:
+                self._caption()
+            except MemoryError as error:
+                self._reopen(error)
+            else:
+                return
+
+    def _caption(self) -> None:
         ids = [image_id for (image_id,) in self.store.step("to_caption")]
         at_once = COMMITTED * self.config.batch
         chunks = [ids[at : at + at_once] for at in range(0, len(ids), at_once)]
         ((wave,),) = self.store.rows("select max(wave) from wave")
-        self.progress.phase(self._title, len(ids), self._found)
-        if not chunks:
-            return
         captioner, self._ready_captioner = self._captioner(), None  # freed when all is said
         # on a GPU one thread is enough to keep it busy, and its engines are one thread's
         threads = self.threads if self.engines.device.unified else 1
         start = perf_counter()
         with (
             self.store.beside() as pictures,
-            Pipeline(Host(), [], self.config.batch, keep=[CaptionStep(captioner)], keepers=threads) as pipeline,
+            Pipeline(Host(), [], self.pieces, keep=[CaptionStep(captioner)], keepers=threads) as pipeline,
         ):
             writer = CaptionWriter(self.store, self.progress.advance, self.failures)
-            stats = pipeline.run(self._in_time(kept_pictures(pictures, chunks, self.config.batch)), writer)
+            stats = pipeline.run(self._in_time(kept_pictures(pictures, chunks, self.pieces)), writer)
         self._note_stages(wave, stats)
         self._note_time(wave, "captions", perf_counter() - start)
         self._check_time()
@@ -308,18 +386,21 @@ class Session:
         )
 
 
-def engines_for(config: AuditConfig, models: Models, tell: Tell | None = None) -> Engines:
-    """What runs an audit's models here; `tell` hears of what is compiled.
+def engines_for(config: AuditConfig, models: Models, tell: Tell | None = None, largest: int | None = None) -> Engines:
+    """What runs an audit's models here; `tell` hears of what is compiled, `largest` bounds what a graph gets at once.
 
     Raises:
         UserError: an engine that the settings name can't run here, or a bundle is of a precision that it can't.
     """
+    pieces = dict(config.batches)
+    if largest is not None and largest < config.batch:
+        pieces = {graph: min(pieces.get(graph, largest), largest) for graph in BATCHED}
     engines = choose(
         config.engine,
         [bundle.manifest.role for bundle in models.all],
         tell=tell,
         open_inductor=models.open_inductor,
-        pieces=config.batches,
+        pieces=pieces,
         graphs=config.cuda_graphs,
     )
     engines.require_precision(models.all)
