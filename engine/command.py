@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +33,8 @@ from mothlight.engine.models.bundle import load_bundle
 from mothlight.engine.models.engines import OpenInductor
 from mothlight.engine.models.runner import LoadBackend, no_backend
 from mothlight.engine.opening import Models, load_models, open_database
+from mothlight.engine.pace import pace
+from mothlight.engine.pace import show as show_pace
 from mothlight.engine.pictures import write_finding, write_where
 from mothlight.engine.records import identify
 from mothlight.engine.score import load_truth, score
@@ -42,6 +44,8 @@ from mothlight.engine.streams import discard, tolerant
 from mothlight.engine.suite.ask import STATUSES, run
 from mothlight.engine.suite.freeze import freeze
 from mothlight.engine.suite.pages import as_json, as_markdown, broken_gates
+from mothlight.engine.trace import Trace
+from mothlight.engine.watching import watch
 from mothlight.reports.answers import write_answers_page
 from mothlight.reports.build import build_report
 from mothlight.sql import Store, open_audit
@@ -65,6 +69,8 @@ class Choices:
     seed: int | None = None
     classifiers: tuple[str, ...] = ()
     out: Path | None = None
+    trace: Path | None = None
+    json_progress: bool = False
     hypotheses: tuple[tuple[str, str], ...] = ()
     """(label, description) of one's own ideas, beside those in the settings."""
 
@@ -144,7 +150,9 @@ def _audit(
         ((budget, why),) = store.rows("select finished_budget, ended from audit")
         cut = budget is None or budget < config.max_images or why == DEADLINE
         if cut or own_ideas(config, read_board(store, names)):
-            _run(console, config, models, store, clock, stop)
+            with ExitStack() as stack:
+                trace = stack.enter_context(Trace(choices.trace)) if choices.trace is not None else None
+                _run(console, config, models, store, clock, stop, trace, as_json=choices.json_progress)
         check(stop)
         page = build_report(store, folder / "report")  # before anything is printed, which may fail
         out_console = Console(file=tolerant(sys.stdout), width=None if sys.stdout.isatty() else NO_TERMINAL)
@@ -228,6 +236,33 @@ def report_command(audit: Path, out: Path | None) -> Path:
     database = database_of(audit)
     with _opened(database) as store:
         return build_report(store, out or database.parent / "report")
+
+
+def watch_command(audit: Path, every: float) -> None:
+    """Print a line for each look at an audit, until it ends; over the last one at a terminal."""
+    terminal = sys.stdout.isatty()
+    with _answering():
+        for line in watch(lambda: open_audit(audit), every):
+            sys.stdout.write(f"\r\033[2K{line}" if terminal else f"{line}\n")
+            sys.stdout.flush()
+        if terminal:
+            sys.stdout.write("\n")
+
+
+def stats_command(audit: Path, *, as_json: bool) -> None:
+    """Print what sets the pace of an audit.
+
+    Raises:
+        UserError: nothing was made yet.
+    """
+    with _opened(audit) as store, _answering():
+        if as_json:
+            stages, sentence = pace(store)
+            json.dump({"stages": stages, "pace": sentence}, sys.stdout, indent=1)
+            sys.stdout.write("\n")
+        else:
+            show_pace(store, Console(file=tolerant(sys.stdout), width=None if sys.stdout.isatty() else NO_TERMINAL))
+        sys.stdout.flush()
 
 
 def sql_command(audit: Path, statement: str | None, form: Format, limit: int) -> None:
@@ -456,11 +491,30 @@ def _to_answer(store: Store, folder: Path, images: int) -> list[str]:
     return [f"{len(sampled)} images wait for an answer: {where}, and run the same command again."]
 
 
-def _run(console: Console, config: AuditConfig, models: Models, store: Store, clock: Clock, stop: Event) -> None:
+def _run(
+    console: Console,
+    config: AuditConfig,
+    models: Models,
+    store: Store,
+    clock: Clock,
+    stop: Event,
+    trace: Trace | None,
+    *,
+    as_json: bool,
+) -> None:
     report = Path(store.path).parent / "report"
     with (
-        shown_progress(console) as progress,
-        Session(config, models, store, progress, clock, lambda: build_report(store, report), stop) as session,
+        shown_progress(console, as_json=as_json) as progress,
+        Session(
+            config,
+            models,
+            store,
+            progress,
+            clock=clock,
+            write_report=lambda: build_report(store, report),
+            stop=stop,
+            trace=trace,
+        ) as session,
     ):
         ((made,),) = store.rows("select coalesce(sum(images), 0) from chunk")
         minutes = session.seconds_left(max(config.max_images - made, 0)) / 60

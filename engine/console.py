@@ -1,10 +1,12 @@
 """What an audit shows on a terminal: progress while it runs, findings at its end. Plain lines where there is none."""
 
+import json
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from time import monotonic
-from typing import Any
+from typing import Any, TextIO
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -76,7 +78,7 @@ class BarProgress(Progress):
     def phase(self, title: str, images: int, found: int) -> None:
         """See `Progress`."""
         if self.task is not None:
-            self.bars.update(self.task, visible=bool(self.done))
+            self.bars.remove_task(self.task)
         self.started, self.done = monotonic(), 0
         self.task = self.bars.add_task(title, total=images, rate="", found=found, visible=bool(images))
 
@@ -92,14 +94,55 @@ class BarProgress(Progress):
         model = what.partition(":")[0]
         if model != self.model:
             self.model = model
+            if self.task is not None:
+                self.bars.remove_task(self.task)
             self.task = self.bars.add_task(model, total=100, rate="", found=0)
         if self.task is not None:
             self.bars.update(self.task, completed=round(100 * share))
 
 
+class JsonProgress(Progress):
+    """A line of JSON when a phase begins and every ten seconds, for whoever reads a log by machine."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.out = out
+        self.about: dict[str, object] = {}
+        self.done, self.total = 0, 0
+        self.started = self.last = monotonic()
+
+    def phase(self, title: str, images: int, found: int) -> None:
+        """See `Progress`."""
+        self.about = {"phase": title, "confirmed": found}
+        self.done, self.total = 0, images
+        self.started = monotonic()
+        self._write(0.0)
+
+    def advance(self, images: int) -> None:
+        """See `Progress`."""
+        self.done += images
+        now = monotonic()
+        if now - self.last >= PLAIN_EVERY:
+            self._write(self.done / (now - self.started))
+
+    def compiling(self, what: str, share: float) -> None:
+        """See `Progress`."""
+        self.about = {"phase": f"compiling {what}", "share": round(share, 3)}
+        self._write(0.0)
+
+    def _write(self, rate: float) -> None:
+        self.last = monotonic()
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        line = {"time": at, **self.about, "done": self.done, "of": self.total, "images_per_second": round(rate, 2)}
+        self.out.write(json.dumps(line) + "\n")
+        self.out.flush()
+
+
 @contextmanager
-def shown_progress(console: Console) -> Iterator[Progress]:
-    """The progress that fits the terminal, or its absence."""
+def shown_progress(console: Console, *, as_json: bool = False) -> Iterator[Progress]:
+    """The progress that fits the terminal, or its absence; or lines of JSON."""
+    if as_json:
+        yield JsonProgress(console.file)  # type: ignore[arg-type]  # rich calls it IO[str]
+        return
     if not console.is_terminal:
         yield PlainProgress(console)
         return

@@ -36,6 +36,7 @@ from mothlight.engine.stages.embed import EmbedStage, embed_texts
 from mothlight.engine.stages.encode import EncodeStage
 from mothlight.engine.stages.generate import DiffusionStage, DrawStage, GenerateStage
 from mothlight.engine.stopping import check
+from mothlight.engine.trace import Trace
 from mothlight.sql import Store
 from mothlight.sql.store import MEMORY
 
@@ -73,15 +74,18 @@ class Session:
         models: Models,
         store: Store,
         progress: Progress,
+        *,
         clock: Clock | None = None,
         write_report: Callable[[], object] = lambda: None,
         stop: Event | None = None,
+        trace: Trace | None = None,
     ) -> None:
         """`write_report` is tried once where there is a deadline: its time must be kept for the end.
 
         When `stop` is set, the work in hand ends with a KeyboardInterrupt.
         """
         self.stop = stop or Event()
+        self.trace = trace
         self.config = config
         self.clock = clock or Clock(config.max_images)
         self.write_report = write_report
@@ -289,6 +293,8 @@ class Session:
             finally:
                 writer.flush()
             self._note_stages(plans[0].wave, stats)
+        if writer.busy:
+            self._note_stages(plans[0].wave, [StageStats("write", writer.flushes, writer.written, writer.busy)])
         self._check_time()
         self._try_again(plans)
         if chunks:
@@ -296,7 +302,9 @@ class Session:
 
     def _run(self, batches: Iterable[Batch], sink: Sink) -> Sequence[StageStats]:
         try:
-            return self.pipeline.run(self._in_time(batches), sink)
+            if self.trace is not None:
+                self.trace.begin()
+            return self.pipeline.run(self._in_time(batches), sink, self.trace)
         except BaseException:
             self.pipeline.close()  # what it has in hand ends, before the last rows are written from here
             raise
@@ -380,6 +388,9 @@ class Session:
                     "batches": stat.batches,
                     "images": stat.images,
                     "busy_seconds": stat.busy,
+                    "lanes": stat.lanes,
+                    "input_seconds": stat.for_input,
+                    "room_seconds": stat.for_room,
                 }
                 for stat in stats
             ],

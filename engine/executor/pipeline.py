@@ -42,6 +42,11 @@ class StageStats:
     batches: int = 0
     images: int = 0
     busy: float = 0.0
+    lanes: int = 1
+    for_input: float = 0.0
+    """Seconds in which its streams waited for what another stage makes, summed over them."""
+    for_room: float = 0.0
+    """Seconds in which they waited for a slot, summed over them."""
 
 
 class Pipeline:
@@ -239,6 +244,12 @@ class _Run:
         self.lock = Lock()
         names = [*(stage.name for stage in pipeline.stages), *(step.name for step in pipeline.keep)]
         self.stats = {name: StageStats(name) for name in names}
+        for stage in pipeline.stages:
+            self.stats[stage.name].lanes = stage.lanes
+        for step in pipeline.keep:
+            self.stats[step.name].lanes = len(pipeline.keepers)
+        self.ends: dict[tuple[str, int], float] = {}
+        """(stage, lane) → when it was done with its last batch."""
 
     def all(self, batches: Iterable[Batch]) -> list[StageStats]:
         slots = self.pipeline.slots
@@ -366,10 +377,27 @@ class _Run:
         for stage in self.pipeline.stages:
             start, end = (mark.event for mark in issued.spans[stage.name])
             self._add(stage.name, issued.flight.batch, end.seconds_since(start))
-            if self.watch is not None and not (stage.on_host and not self.pipeline.device.unified):
-                self.first = self.first or start
-                times = (one.seconds_since(self.first) for one in (start, end))
+            if stage.on_host and not self.pipeline.device.unified:
+                continue  # its clock is another than the device's
+            self.first = self.first or start
+            times = [one.seconds_since(self.first) for one in (start, end)]
+            self._count_waiting(stage, issued, *times)
+            if self.watch is not None:
                 self.watch(stage.name, issued.flight.batch, *times)
+
+    def _count_waiting(self, stage: Stage, issued: _Issued, start: float, end: float) -> None:
+        """Between two batches a stage waits first for its input, then for room."""
+        lane = (stage.name, issued.number % stage.lanes)
+        free = self.ends.get(lane, 0.0)
+        self.ends[lane] = end
+        ready = free
+        for name in stage.reads:
+            maker = self._maker(name)
+            if self.first is not None and not (maker.on_host and not self.pipeline.device.unified):
+                ready = max(ready, issued.spans[maker.name][1].event.seconds_since(self.first))
+        stat = self.stats[stage.name]
+        stat.for_input += max(min(start, ready) - free, 0.0)
+        stat.for_room += max(start - max(free, ready), 0.0)
 
     def _add(self, name: str, batch: Batch, seconds: float) -> None:
         with self.lock:

@@ -42,6 +42,8 @@ class Writer:
         self.flushed = monotonic()
         self.busy = 0.0
         """Seconds spent in `flush`."""
+        self.flushes, self.written = 0, 0
+        """How often, and how many images."""
 
     def __call__(self, batch: Batch) -> None:
         """Take the next batch, in order."""
@@ -72,6 +74,8 @@ class Writer:
         images = sum(len(batch.indices) for chunk in chunks for batch in chunk)
         self.flushed = monotonic()
         self.busy += self.flushed - start
+        self.flushes += 1
+        self.written += images
         self.committed(images)
         self._count_failures(chunks, dict(tables)["model_failure"].to_pylist(), images)
 

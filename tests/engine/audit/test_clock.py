@@ -96,7 +96,7 @@ def run(
     folder.mkdir(exist_ok=True)
     with (
         open_database(folder / DATABASE, config, models, Path()) as store,
-        Session(config, models, store, progress or Progress(), clock) as session,
+        Session(config, models, store, progress or Progress(), clock=clock) as session,
     ):
         session.run()
         return store.query("canonical")
