@@ -1,23 +1,30 @@
-"""Ad-hoc SQL: a statement's rows as a table, JSON or CSV."""
+"""Ad-hoc SQL: a statement's rows as a table, Markdown, JSON, CSV or Parquet, and their pictures."""
 
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from io import StringIO
-from typing import Any, Literal, TextIO
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TextIO, get_args
 
 from rich.console import Console
 from rich.table import Table
 
 from mothlight.engine.console import printable
+from mothlight.engine.errors import UserError
 from mothlight.sql import Store
-from mothlight.sql.store import Answer, query_names, query_purpose
+from mothlight.sql.store import Answer, query_names, query_parameters, query_purpose
 
-Format = Literal["table", "json", "csv"]
+Format = Literal["table", "markdown", "csv", "json"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 MAX_ROWS = 40
+IMAGE_COLUMNS = ("image_id", "plain_image_id")
+MOST_PICTURES = 10_000
 WIDE = 400
 """Columns to lay a table out in where there is no terminal: lines are not folded then."""
 NARROWEST = 12
@@ -26,22 +33,108 @@ MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PN": "PNG", b"RIF": "WebP"}
 QUOTED = frozenset(',"\r\n')
 
 
+@dataclass(slots=True)
+class Asked:
+    """How an answer is wanted."""
+
+    form: Format = "table"
+    limit: int = MAX_ROWS
+    """Rows of a table, for people."""
+    seconds: float = 120.0
+    """That a statement may take."""
+    parquet: Path | None = None
+    """A file in place of what is printed."""
+    images: Path | None = None
+    """A folder for the pictures of its rows."""
+
+
+def answer(
+    store: Store, text: str, asked: Asked, parameters: Mapping[str, object] | None = None, out: TextIO = sys.stdout
+) -> None:
+    """Run statements and show what they give, as it comes.
+
+    Raises:
+        UserError: DuckDB refuses a statement, its time is over, several should become one document, or no row has an
+            image whose picture is wanted; or a file can't be written.
+    """
+    given = dict(parameters or {})
+    if asked.parquet is not None:
+        rows = store.write_parquet(text, asked.parquet, given, seconds=asked.seconds)
+        out.write(f"{rows:,} rows in {asked.parquet}\n")
+        out.flush()
+    if asked.images is not None:
+        pictures, rows = _write_pictures(store, text, asked.images, asked.seconds, given)
+        out.write(f"{pictures:,} pictures of {rows:,} rows in {asked.images}\n")
+        out.flush()
+    if asked.parquet is not None or asked.images is not None:
+        return
+    shown = 0
+
+    def show_one(one: Answer) -> None:
+        nonlocal shown
+        if not one.columns:
+            return
+        shown += 1
+        if shown > 1 and asked.form != "table":
+            raise UserError(f"Several statements give answers, and one {asked.form.upper()} holds one: ask singly.")
+        show(one, asked.form, asked.limit, out)
+
+    store.each(text, show_one, given, seconds=asked.seconds)
+
+
+def _write_pictures(
+    store: Store, text: str, folder: Path, seconds: float, parameters: Mapping[str, object]
+) -> tuple[int, int]:
+    """The pictures of the rows of an answer, as files named by their ids; how many, of how many rows."""
+    found: dict[str, None] = {}
+    rows = 0
+    for one in store.ask(text, parameters, seconds=seconds):
+        places = [place for place, name in enumerate(one.columns) if name in IMAGE_COLUMNS]
+        for row in one.rows:
+            rows += 1
+            found |= dict.fromkeys(str(row[place]) for place in places if row[place] is not None)
+    if not found:
+        raise UserError(f"No row has a picture: select the column {' or '.join(IMAGE_COLUMNS)}.")
+    if len(found) > MOST_PICTURES:
+        raise UserError(f"{len(found):,} pictures are more than {MOST_PICTURES:,}: add a limit to the statement.")
+    ids = list(found)
+    written = 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for start in range(0, len(ids), 100):
+            for image_id, jpeg in store.step("pictures", images=ids[start : start + 100]):
+                (folder / f"{image_id}.jpg").write_bytes(jpeg)
+                written += 1
+    except OSError as error:
+        raise UserError(f"Can't write to {folder}: {error.strerror}.") from error
+    return written, rows
+
+
 def show(answer: Answer, form: Format, limit: int, out: TextIO = sys.stdout) -> None:
-    """Print an answer: at most `limit` rows as a table, all of them as JSON or CSV."""
+    """Print an answer: at most `limit` rows as a table, all of them otherwise, as they come."""
     names = distinct(answer.columns)
     if form == "json":
-        rows = [dict(zip(names, map(_plain, row), strict=True)) for row in answer.rows]
-        json.dump(rows, out, indent=1, allow_nan=False)
-        out.write("\n")
+        out.write("[")
+        for place, row in enumerate(answer.rows):
+            text = json.dumps(dict(zip(names, map(_plain, row), strict=True)), indent=1, allow_nan=False)
+            out.write((",\n " if place else "\n ") + text.replace("\n", "\n "))
+        out.write("\n]\n")
     elif form == "csv":
-        out.writelines(
-            ",".join(_quoted(cell) for cell in row) + "\n"
-            for row in (names, *([_cell(value) for value in row] for row in answer.rows))
-        )
+        out.write(",".join(map(_quoted, names)) + "\n")
+        out.writelines(",".join(_quoted(_cell(value)) for value in row) + "\n" for row in answer.rows)
+    elif form == "markdown":
+        out.write(f"| {' | '.join(map(_in_markdown, names))} |\n|{' --- |' * len(names)}\n")
+        out.writelines(f"| {' | '.join(_in_markdown(_text(value)) for value in row)} |\n" for row in answer.rows)
     else:
         _show_table(answer, limit, out)
         return
     out.flush()
+
+
+def _in_markdown(text: str) -> str:
+    """A cell: what would end it or be read as HTML stands for itself."""
+    escaped = printable(" ".join(text.split())).replace("\\", "\\\\").replace("|", "\\|")
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def distinct(names: Sequence[str]) -> list[str]:
@@ -75,18 +168,22 @@ def show_views(store: Store, out: TextIO = sys.stdout) -> None:
 
 
 def show_queries(out: TextIO = sys.stdout) -> None:
-    """The named queries with what each is for."""
+    """The named queries with what each is for and takes."""
     grid = Table(box=None, pad_edge=False, show_header=False)
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for name in query_names():
         grid.add_row(name, query_purpose(name))
+        for one in query_parameters(name):
+            how = f"{one.kind}, {one.default} unless given" if one.default is not None else one.kind
+            grid.add_row("", f"  {one.name}={one.kind.upper()}  {one.help} ({how})")
     _print(out, grid)
 
 
 def _show_table(answer: Answer, limit: int, out: TextIO) -> None:
-    rows = [[printable(_text(value)) for value in row] for row in answer.rows[:limit]]
-    more = [f"… {len(answer.rows) - limit:,} more"] if len(answer.rows) > limit else []
+    some = list(islice(answer.rows, limit + 1))
+    rows = [[printable(_text(value)) for value in row] for row in some[:limit]]
+    more = [f"… and more; --limit {10 * limit} shows more, --csv all"] if len(some) > limit else []
     width = Console().width if out.isatty() else WIDE
     if _too_wide(answer.columns, rows, width):
         if not rows:
@@ -95,7 +192,7 @@ def _show_table(answer: Answer, limit: int, out: TextIO) -> None:
         _print(out, *(part for place, row in enumerate(rows, 1) for part in _on_its_side(answer, place, row)), *more)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, numeric in zip(answer.columns, _numeric(answer), strict=True):
+    for name, numeric in zip(answer.columns, _numeric(answer, some), strict=True):
         table.add_column(printable(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
@@ -105,7 +202,7 @@ def _show_table(answer: Answer, limit: int, out: TextIO) -> None:
 def _too_wide(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> bool:
     """Whether a table would fold its columns to less than can be read."""
     wanted = [
-        min(max(len(name), *(len(row[column]) for row in rows)), max(len(name), NARROWEST))
+        min(max([len(name), *(len(row[column]) for row in rows)]), max(len(name), NARROWEST))
         for column, name in enumerate(names)
     ]
     return sum(wanted) + len(wanted) - 1 > width
@@ -133,8 +230,8 @@ def _print(out: TextIO, *parts: Table | str) -> None:
     out.flush()
 
 
-def _numeric(answer: Answer) -> list[bool]:
-    first: Sequence[Any] = answer.rows[0] if answer.rows else [None] * len(answer.columns)
+def _numeric(answer: Answer, rows: Sequence[Sequence[Any]]) -> list[bool]:
+    first: Sequence[Any] = rows[0] if rows else [None] * len(answer.columns)
     return [isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in first]
 
 

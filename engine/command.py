@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mothlight.engine.ask import Format, show, show_queries, show_views
+from mothlight.engine.ask import Asked, answer, show_queries, show_views
 from mothlight.engine.audit.board import read_board
 from mothlight.engine.audit.books import DEADLINE, SPENT
 from mothlight.engine.audit.clock import Clock, seconds_until
@@ -50,13 +50,14 @@ from mothlight.reports.answers import write_answers_page
 from mothlight.reports.build import build_report
 from mothlight.sql import Store, open_audit
 from mothlight.sql.serve import serving
-from mothlight.sql.store import DATABASE, query_text
+from mothlight.sql.store import ASKING_MEMORY, DATABASE, given_parameters, query_text
 
 GATE_BROKEN = 3
 FAILED_ITEMS = 4
 PIPE_CLOSED = 141
 NO_TERMINAL = 110
 """Columns of the findings' table where there is no terminal to ask."""
+MEMORY_SIZE = re.compile(r"\d+(\.\d+)? ?([KMGT]i?B)", re.IGNORECASE)
 AUDITS = Path("audits")
 
 
@@ -179,13 +180,15 @@ def _what_next(store: Store, config: AuditConfig) -> str:
     return "The budget was no limit: nothing is left to ask of these images; another --seed makes others."
 
 
-def _opened(audit: Path, *, locked_down: bool = False) -> Store:
+def _opened(audit: Path, *, locked_down: bool = False, memory: str = ASKING_MEMORY) -> Store:
     """An audit to read; says so if it is still being written.
 
     Raises:
         StoreError, LockedError, CorruptError: see `open_audit`.
     """
-    store = open_audit(audit, locked_down=locked_down)
+    if not MEMORY_SIZE.fullmatch(memory):
+        raise UserError(f"--memory is {memory!r}: give a size, as 500MB or 4GB.")
+    store = open_audit(audit, locked_down=locked_down, memory=memory)
     if store.is_running:
         _line(Console(file=tolerant(sys.stderr)), "The audit is running: this is what it has committed so far.")
     return store
@@ -210,10 +213,10 @@ def score_command(audit: Path, truth: Path | None, pairs: int, load_backend: Loa
             return remembered.read_text(encoding="utf-8")
         config = stored_config(text, budget)
         models = load_models(config, Path(folder), load_backend)
-        answer = _laid_out(score(store, config, models, known, pairs))
+        scored = _laid_out(score(store, config, models, known, pairs))
     with suppress(OSError):  # a folder that can't be written only costs the time of measuring again
-        remembered.write_text(answer, encoding="utf-8")
-    return answer
+        remembered.write_text(scored, encoding="utf-8")
+    return scored
 
 
 def _laid_out(result: dict[str, Any]) -> str:
@@ -265,22 +268,33 @@ def stats_command(audit: Path, *, as_json: bool) -> None:
         sys.stdout.flush()
 
 
-def sql_command(audit: Path, statement: str | None, form: Format, limit: int) -> None:
-    """Print what a statement gives, of several one after the other; or the views, tables and their columns.
+def sql_command(audit: Path, statement: str | None, asked: Asked, memory: str) -> None:
+    """Print what a statement gives, of several one after the other; without one a shell, or what there is to ask.
 
     Raises:
-        UserError: there is no statement, DuckDB refuses it, or several should become one JSON or CSV.
+        UserError: there is no statement, DuckDB refuses it, its time is over, or several should become one document.
         DiskFullError, UserError: the answer can't be written.
     """
-    with _opened(audit, locked_down=True) as store, _answering():
-        if statement is None:
+    with _opened(audit, locked_down=True, memory=memory) as store, _answering():
+        if statement is None and sys.stdin.isatty() and sys.stdout.isatty():
+            from mothlight.engine.shell import interactive  # readline is the terminal's alone
+
+            interactive(store, asked)
+        elif statement is None:
             show_views(store)
-            return
-        answers = [one for one in store.ask(sys.stdin.read() if statement == "-" else statement) if one.columns]
-        if len(answers) > 1 and form != "table":
-            raise UserError(f"{len(answers)} statements give answers, and one {form.upper()} holds one: ask singly.")
-        for answer in answers:
-            show(answer, form, limit)
+        else:
+            answer(store, sys.stdin.read() if statement == "-" else _typed(statement), asked)
+
+
+def _typed(statement: str) -> str:
+    """A statement, or the one that a file holds whose name was given."""
+    path = Path(statement)
+    if not statement.endswith(".sql") or len(statement.split()) > 1:
+        return statement
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"Can't read the statements in {path}: {error}.") from error
 
 
 @contextmanager
@@ -303,11 +317,11 @@ def _answering() -> Iterator[None]:
         raise UserError(f"The answer can't be written: {error.strerror}.") from error
 
 
-def query_command(audit: Path, name: str | None, form: Format, limit: int) -> None:
+def query_command(audit: Path, name: str | None, given: Sequence[str], asked: Asked, memory: str) -> None:
     """Print what a named query gives, or which there are.
 
     Raises:
-        UserError: there is none of that name, or it needs parameters.
+        UserError: there is none of that name, or it takes other parameters.
     """
     if name is None:
         _opened(audit).close()
@@ -315,9 +329,11 @@ def query_command(audit: Path, name: str | None, form: Format, limit: int) -> No
             show_queries()
         return
     text = query_text(name)
-    if words := sorted(set(re.findall(r"\$(\w+)", text))):
+    parameters = given_parameters(name, given)
+    if words := sorted(set(re.findall(r"\$(\w+)", text)) - parameters.keys()):
         raise UserError(f"The query `{name}` needs {', '.join(words)}: it serves the report; ask with `mothlight sql`.")
-    sql_command(audit, text, form, limit)
+    with _opened(audit, locked_down=True, memory=memory) as store, _answering():
+        answer(store, text, asked, parameters)
 
 
 def image_command(audit: Path, image_id: str, out: Path) -> Path:

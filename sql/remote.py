@@ -69,6 +69,11 @@ class RemoteConnection:
         self.left = rows[count:]
         return rows[:count]
 
+    def to_arrow_reader(self, rows: int) -> pa.RecordBatchReader:
+        """As DuckDB's; the batches are of the size that the other side chose."""
+        del rows
+        return self.reader.to_reader()
+
     def fetchall(self) -> list[tuple[Any, ...]]:
         """As DuckDB's."""
         with _retold():
