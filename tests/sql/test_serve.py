@@ -132,6 +132,11 @@ def test_values_are_those_that_duckdb_gives(writer: Store, reader: Store) -> Non
     assert isinstance(reader.rows(statement)[0][7], datetime)
 
 
+def test_a_table_for_python_comes_from_there_too(reader: Store) -> None:
+    assert list(reader.sql("select label from label where place = $place", place=1)) == [{"label": "label 1"}]
+    assert reader.sql("select range from range(50000)").arrow.num_rows == 50_000
+
+
 def test_many_rows_come_in_parts(reader: Store) -> None:
     rows = reader.rows("select range from range(50000)")
     assert [row[0] for row in rows] == list(range(50_000))
