@@ -61,7 +61,7 @@ insert into evidence
     from hypothesis join wave using (prompt_id), range({classifiers}) t(k) where phase = 'test';
 """
 ASK = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from mothlight.sql import open_audit
 start = time.perf_counter()
@@ -71,7 +71,8 @@ with open_audit(Path(sys.argv[1])) as store:
     start = time.perf_counter()
     rows = store.rows(sys.argv[2], **json.loads(sys.argv[3]))
     took = time.perf_counter() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+status = Path("/proc/self/status").read_text()  # what getrusage says is inherited
+peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
 print(json.dumps([opened, took, len(rows), peak]))
 """
 

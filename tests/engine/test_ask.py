@@ -113,12 +113,13 @@ def test_what_a_person_asks_has_bounds(audit: Path) -> None:
 EXAMPLES = {"image": "", "finding": "1"}
 
 
-@pytest.mark.parametrize("name", query_names())
+ASKABLE = [name for name in query_names() if query_parameters(name) or "$" not in query_text(name)]
+"""The others serve the report."""
+
+
+@pytest.mark.parametrize("name", ASKABLE)
 def test_every_named_query_runs_with_its_defaults(audit: Path, name: str) -> None:
     needed = [f"{one.name}={EXAMPLES[one.name]}" for one in query_parameters(name) if one.default is None]
-    undeclared = set(query_text(name).split("$")[1:]) and not query_parameters(name)
-    if undeclared:
-        pytest.skip("it serves the report")
     with open_audit(audit, locked_down=True) as store:
         answers = store.ask(query_text(name), given_parameters(name, needed))
     assert len(answers) == 1

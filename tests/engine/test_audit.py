@@ -215,7 +215,8 @@ def test_the_database_is_asked_from_the_command_line(whole: Path, tmp_path: Path
     assert "<JPEG " in output("sql", str(whole / DATABASE), "select jpeg from image limit 1")
     table = output("sql", audit, "select image_id from image", "--limit", "3")
     ((images,),) = ask(whole, "select count(*) from image")
-    assert table.splitlines()[-1] == f"… {images - 3} more"
+    assert images > 3
+    assert table.splitlines()[-1] == "… and more; --limit 30 shows more, --csv all"
     assert json.loads(output("sql", audit, "select 1 as a, null as b", "--json")) == [{"a": 1, "b": None}]
     assert output("sql", audit, "select 1 as a, 'x,y' as b", "--csv") == 'a,b\n1,"x,y"\n'
     assert "generator_misses" in output("query", audit, "ledger")
