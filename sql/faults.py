@@ -17,6 +17,8 @@ FULL = re.compile(r".*(No space left on device|Disk quota exceeded)$|Out of Memo
 LOCKED = re.compile(r"IO Error: (Could not set lock on file|File is already open in)")
 NEWER = re.compile(r"IO Error: Trying to read a database file with version number (\d+), but we can only read")
 UNOPENED = re.compile(r"IO Error: (Cannot|Could not) (open|create|truncate|move|remove) (file|director|database)")
+CORRUPT = re.compile(r"Corrupt database file")
+"""DuckDB 2.0 says so without a class of its own."""
 BROKEN = (duckdb.IOException, duckdb.FatalException, duckdb.SerializationException, duckdb.InternalException)
 
 
@@ -39,7 +41,7 @@ def translated(error: Exception, path: Path | str) -> BaseException:
         )
     elif UNOPENED.match(first):
         fault = StoreError(f"Can't open the database {path}: {first}")
-    elif isinstance(error, BROKEN):
+    elif isinstance(error, BROKEN) or CORRUPT.match(first):
         fault = CorruptError(f"The database {path} is damaged or none of ours ({first}); nothing was changed.")
     return fault
 

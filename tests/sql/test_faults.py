@@ -75,6 +75,7 @@ def test_a_second_writer_is_told_of_the_first(path: Path) -> None:
         (duckdb.IOException("IO Error: Trying to read a database file with version number 69, but we can only"
                             " read versions between 64 and 68."), StoreError),
         (duckdb.IOException("IO Error: Corrupt database file: checksum in block at location 12"), CorruptError),
+        (duckdb.Error("Corrupt database file: computed checksum 1 does not match"), CorruptError),
         (duckdb.FatalException("FATAL Error: the database has been invalidated; lock"), CorruptError),
         (duckdb.InterruptException("INTERRUPT Error: Interrupted!"), KeyboardInterrupt),
         (RuntimeError("Query interrupted"), KeyboardInterrupt),
