@@ -12,7 +12,8 @@ select
     sum(input_seconds) as waiting_for_input,
     sum(room_seconds) as waiting_for_room,
     sum(images) * max(lanes) / nullif(sum(busy_seconds), 0) as images_per_second,
-    sum(busy_seconds) / nullif(max(lanes) * max(wall.seconds), 0) as busy_share
+    -- an audit of before workers were counted has one for each stage
+    least(sum(busy_seconds) / nullif(max(lanes) * max(wall.seconds), 0), 1) as busy_share
 from stage_stat
 join wall on wall.work = if(stage = 'caption', 'captions', 'images')
 group by stage
