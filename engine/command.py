@@ -38,7 +38,7 @@ from mothlight.engine.pace import show as show_pace
 from mothlight.engine.pictures import write_finding, write_where
 from mothlight.engine.records import identify
 from mothlight.engine.score import load_truth, score
-from mothlight.engine.session import Session
+from mothlight.engine.session import Session, other_conditions
 from mothlight.engine.stopping import check, stoppable
 from mothlight.engine.streams import discard, tolerant
 from mothlight.engine.suite.ask import STATUSES, run
@@ -545,6 +545,8 @@ def _run(
             + ". Ctrl-C is safe: the same command goes on from there.",
         )
         _line(console, f"Runs {session.runs_on}.")
+        if changed := other_conditions(store, session.threads):
+            _line(console, changed)
         _line(console, _room(session.bytes_left(max(config.max_images - made, 0)), report.parent))
         session.run()
 

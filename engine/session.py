@@ -461,7 +461,6 @@ def judging_stages(config: AuditConfig, models: Models, engines: Engines) -> lis
 
 def _begin_run(store: Store, config: AuditConfig, threads: int, engines: str) -> int:
     ((last,),) = store.rows("select coalesce(max(run_id), 0) from run")
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "duckdb", "numpy"))
     store.append(
         "run",
         [
@@ -472,12 +471,28 @@ def _begin_run(store: Store, config: AuditConfig, threads: int, engines: str) ->
                 "max_images": config.max_images,
                 "batch": config.batch,
                 "threads": threads,
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores, {libraries}",
+                "machine": this_machine(),
                 "engines": engines,
             }
         ],
     )
     return int(last) + 1
+
+
+def this_machine() -> str:
+    """What an image's last bits may hang on: processor, cores, libraries."""
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "duckdb", "numpy"))
+    return f"{platform.machine()}, {os.cpu_count()} cores, {libraries}"
+
+
+def other_conditions(store: Store, threads: int) -> str:
+    """How the last run was another one than this will be, in a sentence; empty if it was alike, or there was none."""
+    runs = store.rows("select mothlight_version, machine, threads from run order by run_id desc limit 1")
+    now = (version("mothlight"), this_machine(), threads)
+    if not runs or tuple(runs[0]) == now:
+        return ""
+    before, after = (f"mothlight {own}, {machine}, {count} threads" for own, machine, count in (runs[0], now))
+    return f"The images so far were made with {before}; those to come with {after}: they may differ in the last bit."
 
 
 def _now() -> datetime:

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,17 @@ def test_a_clock_that_is_set_back_ends_no_audit(tmp_path: Path, monkeypatch: pyt
         with session.Session(config, models, store, session.Progress()) as one:
             one.run()
         assert store.rows("select ended_at = started_at from run") == [(True,)]
+
+
+def test_other_libraries_and_threads_are_said_when_an_audit_goes_on() -> None:
+    with open_audit() as store:
+        assert session.other_conditions(store, 2) == ""
+        run = {"run_id": 1, "mothlight_version": version("mothlight"), "machine": session.this_machine(), "threads": 2}
+        store.append("run", [run | {"started_at": datetime(2026, 1, 1), "max_images": 9, "batch": 3}])  # noqa: DTZ001  # UTC
+        assert session.other_conditions(store, 2) == ""
+        assert "2 threads; those to come with" in session.other_conditions(store, 4)
+        store.rows("update run set machine = 'x86_64, 64 cores, onnxruntime 1.0'")
+        assert "onnxruntime 1.0, 2 threads; those to come" in session.other_conditions(store, 2)
 
 
 @pytest.mark.parametrize("most", [1, 2, 100])
