@@ -49,6 +49,9 @@ class Server(ThreadingHTTPServer):
         """In the place of the true answer."""
         self.at_once, self.most_at_once = 0, 0
         self.refuse_every = 0
+        self.hangs = threading.Event()
+        """Cleared, it answers nobody."""
+        self.hangs.set()
         self.proposals = "on a flower\nat night"
         """What it says to two groups of captions."""
 
@@ -70,6 +73,7 @@ class Handler(BaseHTTPRequestHandler):
             server.busy -= busy
             server.at_once += 1
             server.most_at_once = max(server.most_at_once, server.at_once)
+        server.hangs.wait(60)
         try:
             if busy:
                 self.answer(429, {"error": "too many requests"})
