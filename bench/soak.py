@@ -7,6 +7,7 @@ byte for byte what an undisturbed audit finds. Last line: JSON, with the bound t
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -39,6 +40,8 @@ wave_images = 12
 reserve_pairs = 24
 labels = [{{ name = "fly", hypernym = "insect" }}, {{ name = "butterfly", hypernym = "insect" }}]
 """
+STOPS = 6
+"""Then an audit may end."""
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 ENDS = {
     -signal.SIGKILL: "killed",
@@ -91,9 +94,9 @@ def peak(process: "subprocess.Popen[bytes]") -> int:
 
 def disturbed(toml: Path, out: Path, rng: random.Random, ends: Counter[str], memory: list[int]) -> None:
     """Start an audit, and stop it somehow, until it ends."""
-    while True:
+    for attempt in itertools.count():
         process = start(toml, out)
-        until = time.monotonic() + rng.choice([rng.uniform(0.3, 3), rng.uniform(1, 12), 600])
+        until = time.monotonic() + (600 if attempt == STOPS else rng.choice([rng.uniform(1, 3), rng.uniform(1, 9)]))
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.1)
         memory.append(peak(process))
