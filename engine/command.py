@@ -343,14 +343,9 @@ def image_command(audit: Path, image_id: str, out: Path) -> Path:
         UserError: no image, or more than one, has that id; or the file can't be written.
     """
     with _opened(audit) as store:
-        found = store.rows(
-            "select image_id, jpeg from image where starts_with(image_id, $start) limit 2", start=image_id
-        )
-    if len(found) != 1:
-        how = "No image" if not found else "More than one image"
-        raise UserError(f"{how} in {audit} has an id that starts with `{image_id}`; the view `outcome` holds them all.")
+        picture = store.picture(image_id)
     try:
-        out.write_bytes(found[0][1])
+        out.write_bytes(picture)
     except OSError as error:
         raise UserError(f"Can't write {out}: {error.strerror}.") from error
     return out

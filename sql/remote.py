@@ -35,7 +35,6 @@ class RemoteConnection:
         self.description: list[tuple[str, ...]] | None = None
         self.reader: Any = None
         self.left: list[tuple[Any, ...]] = []
-        self.running = False
 
     def extract_statements(self, text: str) -> list[Any]:
         """As DuckDB's."""
@@ -76,8 +75,9 @@ class RemoteConnection:
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """As DuckDB's."""
+        rows, self.left = self.left, []
         with _retold():
-            return [*self.left, *(row for chunk in self.reader for row in _rows(chunk.data))]
+            return [*rows, *(row for chunk in self.reader for row in _rows(chunk.data))]
 
     def interrupt(self) -> None:
         """Give up what is under way."""

@@ -223,12 +223,14 @@ def _row(hypothesis: Hypothesis) -> dict[str, object]:
     }
 
 
-def finish(store: Store, config: AuditConfig, board: Board, verdicts: Verdicts, *, cut: bool = False) -> None:
+def finish(
+    store: Store, config: AuditConfig, board: Board, verdicts: Verdicts, *, cut: bool = False, whole: bool = True
+) -> None:
     """Note under which budget the audit came to its end, and why; what still waits for a wave is not confirmed.
 
-    `cut` says that a deadline left no more of the budget.
+    `cut` says that a deadline left no more of the budget, `whole` that the last wave was made to its end before it.
     """
     with store.transaction():
         _decide(store, board, verdicts, ended=True)
-        why = NOTHING_LEFT if nothing_left(board, verdicts) else DEADLINE if cut else SPENT
+        why = NOTHING_LEFT if whole and nothing_left(board, verdicts) else DEADLINE if cut or not whole else SPENT
         store.rows("update audit set finished_budget = $budget, ended = $why", budget=config.max_images, why=why)

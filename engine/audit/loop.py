@@ -72,8 +72,8 @@ def run_audit(
     except OutOfTimeError:
         in_time = False
     board = read_board(store, order)
-    cut = config.max_images < whole or not in_time
-    books.finish(store, config, board, judge(board, config.min_effect, config.fdr), cut=cut)
+    verdicts = judge(board, config.min_effect, config.fdr)
+    books.finish(store, config, board, verdicts, cut=config.max_images < whole, whole=in_time)
 
 
 def _begin_next(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mothlight.engine.audit import books
 from mothlight.engine.audit.books import DEADLINE
 from mothlight.engine.audit.clock import Clock, seconds_until
 from mothlight.engine.config import AuditConfig
@@ -143,3 +144,26 @@ def test_an_hour_that_comes_within_a_wave_ends_it_there(tmp_path: Path, models: 
     assert why == DEADLINE
     assert 0 < images < 2 * config.discovery_images
     assert run(tmp_path, config, models, None) == run(tmp_path / "other", config, models, None)
+
+
+def test_an_hour_that_comes_within_the_reserve_leaves_it_to_be_gone_on_with(
+    tmp_path: Path, config: AuditConfig, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where nothing is left to ask: what was to be measured must be."""
+    monkeypatch.setattr(books, "nothing_left", lambda *_: True)
+    run(tmp_path, config, models, None)
+    with open_audit(tmp_path / DATABASE, read_only=False) as store:
+        ((last,),) = store.rows("select max(wave) from wave where phase = 'reserve'")
+        ((chunk,),) = store.rows("select any_value(chunk_id) from chunk where wave = $wave", wave=last)
+        whole = store.rows("select count(*) from image")
+        for table in ("prediction", "embedding", "gate_score", "caption"):
+            lost = f"delete from {table} where image_id in (select image_id from image where chunk_id = $id)"  # noqa: S608  # our own names
+            store.rows(lost, id=chunk)
+        store.rows("delete from image where chunk_id = $id", id=chunk)
+        store.rows("delete from chunk where chunk_id = $id", id=chunk)
+    run(tmp_path, config, models, 1.0)
+    assert facts(tmp_path)[1] == DEADLINE
+    run(tmp_path, config, models, None)
+    with open_audit(tmp_path) as store:
+        assert store.rows("select count(*) from image") == whole
+        assert facts(tmp_path)[1] != DEADLINE
