@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from mothlight.sql import open_audit
-from mothlight.sql.store import given_parameters, query_names, query_parameters, query_text
+from mothlight.sql.named import given_parameters, query_names, query_parameters, query_text
 
 CLASSIFIERS = 3
 DESCRIPTIONS = 6

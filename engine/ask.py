@@ -18,7 +18,8 @@ from rich.table import Table
 from mothlight.engine.console import printable
 from mothlight.engine.errors import UserError
 from mothlight.sql import Store
-from mothlight.sql.store import Answer, query_names, query_parameters, query_purpose
+from mothlight.sql.named import query_names, query_parameters, query_purpose
+from mothlight.sql.store import Answer
 
 Format = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)

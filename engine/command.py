@@ -49,8 +49,9 @@ from mothlight.engine.watching import watch
 from mothlight.reports.answers import write_answers_page
 from mothlight.reports.build import build_report
 from mothlight.sql import Store, open_audit
+from mothlight.sql.named import given_parameters, query_text
 from mothlight.sql.serve import serving
-from mothlight.sql.store import ASKING_MEMORY, DATABASE, given_parameters, query_text
+from mothlight.sql.store import ASKING_MEMORY, DATABASE
 
 GATE_BROKEN = 3
 FAILED_ITEMS = 4

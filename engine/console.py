@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mothlight.engine.session import Progress
 from mothlight.sql import Store
-from mothlight.sql.store import query_text
+from mothlight.sql.named import query_text
 
 PLAIN_EVERY = 10.0
 """Seconds between two lines where there is no terminal."""

@@ -10,7 +10,7 @@ from rich.table import Table
 from mothlight.engine.console import printable, share
 from mothlight.engine.errors import UserError
 from mothlight.sql import Store
-from mothlight.sql.store import query_text
+from mothlight.sql.named import query_text
 
 IDLE = 0.5
 """A busiest stage that works less of the time does not set the pace."""

@@ -13,7 +13,7 @@ from mothlight.engine.ask import FORMATS, Asked, answer, show_queries, show_view
 from mothlight.engine.console import printable
 from mothlight.engine.errors import MothlightError, UserError
 from mothlight.sql import Store
-from mothlight.sql.store import given_parameters, query_names, query_text
+from mothlight.sql.named import given_parameters, query_names, query_text
 
 HELP = """\
 A statement ends with a semicolon; it may have several lines. Tab completes tables, columns and commands.

@@ -8,7 +8,7 @@ from typing import Any
 from mothlight.engine.console import printable
 from mothlight.engine.errors import LockedError
 from mothlight.sql import Store
-from mothlight.sql.store import query_text
+from mothlight.sql.named import query_text
 
 PATIENCE = 30
 """Seconds in which an audit that is being written need not answer."""

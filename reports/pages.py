@@ -12,7 +12,7 @@ from PIL import Image
 
 from mothlight.engine.stats import Pairs, e_value, mcnemar_exact
 from mothlight.sql import Store
-from mothlight.sql.store import query_text
+from mothlight.sql.named import query_text
 
 EXAMPLES = 6
 """Pairs of images shown for a finding."""

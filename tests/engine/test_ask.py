@@ -20,7 +20,7 @@ from mothlight.engine.errors import UserError
 from mothlight.engine.opening import Models
 from mothlight.engine.shell import Shell, completer, names_in
 from mothlight.sql import Store, open_audit
-from mothlight.sql.store import given_parameters, query_names, query_parameters, query_text
+from mothlight.sql.named import given_parameters, query_names, query_parameters, query_text
 from tests.engine.conftest import run_audit_in, small_config
 
 ROWS = "select * from (values (1, 'a|b', null), (2, '<i>', 0.5)) as t(n, words, share) order by n"
