@@ -274,12 +274,13 @@ begin;
 insert into chunk (chunk_id, prompt_id, wave, first_index, images, run_id)
     select prompt_id, prompt_id, wave, first_index, images, 1 from wave where wave = 1;
 insert into image
-    select prompt_id || '/' || i, prompt_id, prompt_id, first_index + i, null
+    select prompt_id || '/' || i, prompt_id, prompt_id, wave, first_index + i, random(), 1, 0, null
     from chunk, range(24) t(i);
-insert into gate_score select image_id, random() from image;
 insert into prediction
-    select image_id, 'c' || k, case when random() < 0.1 then 'another' else label end, 0.9, 0.9, [], []
-    from image join prompt using (prompt_id), range({classifiers}) t(k);
+    select image_id, 'c' || k, prompt_id, wave, index, gate_score, if(error, 'another', label), error, 0.9, 0.9, null,
+        [], []
+    from image join prompt using (prompt_id), range({classifiers}) t(k),
+        lateral (select random() < 0.1 + 0 * k as error);
 commit;
 """
 

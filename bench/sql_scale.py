@@ -37,17 +37,21 @@ insert into wave
 insert into chunk
     select prompt_id || '/' || wave, prompt_id, wave, first_index, images, 1 from wave order by wave, place;
 insert into image
-    select md5(chunk_id || '#' || i), chunk_id, prompt_id, first_index + i, null from chunk, range({wave}) t(i)
-    order by wave, chunk_id, i;
-insert into gate_score select image_id, 0.3 + 0.7 * random() from image;
+    select md5(chunk_id || '#' || i), chunk_id, prompt_id, wave, first_index + i, 0.3 + 0.7 * random(),
+        if(random() < 0.2, 2, 1), 3 * random(), null
+    from chunk, range({wave}) t(i);
 insert into prediction
-    select image_id, 'c' || k,
-        case when random() < if(description like '%6', 0.3, 0.08)
-            then 'label ' || (random() * {labels})::integer else label end,
-        0.9, 0.9, [label, 'label 1'], [0.9, 0.05]
-    from image join prompt using (prompt_id), range({classifiers}) t(k);
+    select image_id, 'c' || k, prompt_id, wave, index, gate_score, predicted, predicted <> label,
+        0.9, 0.9, 0.9 * random(), [predicted, 'label 1'], [0.9, 0.05]
+    from image join prompt using (prompt_id), range({classifiers}) t(k), lateral (
+        select if(random() < if(description like '%6', 0.3, 0.08) + 0 * k,
+            'label ' || (random() * {labels})::integer, label) as predicted
+    );
+insert into outcome_count
+    select prompt_id, wave, classifier, predicted, wrong, if(gate_score < 0.4, 0.1, 0.4), count(*)
+    from prediction group by all;
 insert into embedding
-    select image_id, list_transform(range(512), lambda x: random()::float)
+    select image_id, wave, list_transform(range(512), lambda x: random()::float)
     from image using sample {embedded} percent (bernoulli);
 insert into hypothesis
     select prompt_id, label, prompt_id, '', description, 0, 1.0, 'failures', 1, 0.001, 0, null, null
@@ -59,6 +63,12 @@ insert into standing select hypothesis_id, hypothesis_id, true, '' from hypothes
 insert into evidence
     select hypothesis_id, 'c' || k, wave, 20, 3, 1, 2.0, -0.1, 0.3
     from hypothesis join wave using (prompt_id), range({classifiers}) t(k) where phase = 'test';
+insert into pair_count
+    select hypothesis_id, 'c' || k, wave, 24, 22, 5, 22, 2, 20, 3, 1, 6, 3
+    from hypothesis join wave using (prompt_id), range({classifiers}) t(k);
+insert into text_embedding
+    select prompt_id, list_transform(range(512), lambda x: random()::float) from hypothesis;
+insert into drawn_count select prompt_id, wave, 24, 1.0, 0.3 from wave join hypothesis using (prompt_id);
 """
 ASK = """
 import json, sys, time
@@ -68,6 +78,7 @@ start = time.perf_counter()
 with open_audit(Path(sys.argv[1])) as store:
     opened = time.perf_counter() - start
     store.rows("set threads = 2; set memory_limit = '" + sys.argv[4] + "'")
+    store.rows("select $one", one=1)  # where pandas is installed, DuckDB loads it at the first parameter
     start = time.perf_counter()
     rows = store.rows(sys.argv[2], **json.loads(sys.argv[3]))
     took = time.perf_counter() - start

@@ -34,7 +34,7 @@ def translated(error: Exception, path: Path | str) -> BaseException:
     elif LOCKED.match(first):
         holder = HOLDER.search(text)
         who = f" ({holder[1]})" if holder else ""
-        fault = LockedError(f"Another process{who} is writing {path}; wait for it to end, or end it.")
+        fault = LockedError(f"Another process{who} has {path} open; wait for it to end, or end it.")
     elif newer := NEWER.match(first):
         fault = StoreError(
             f"A newer DuckDB wrote {path} (storage version {newer[1]}): upgrade mothlight and its duckdb to read it."

@@ -1,6 +1,6 @@
 """What the audit writes down: rounds, evidence, and what stands decided."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -55,9 +55,11 @@ def count(store: Store, config: AuditConfig, board: Board) -> Board:
     }
     columns = {name: column for column, name in enumerate(board.classifiers)}
     new = np.zeros((3, *board.pairs.shape), np.int64)
-    for key, classifier, *numbers in store.step("new_pairs", wave=wave):
-        if key in rows:  # a wave of only some of a description's labels says nothing of all of them
-            new[:, rows[key], columns[classifier]] = numbers
+    # a wave of only some of a description's labels says nothing of all of them
+    counts = [one for one in store.step_records("new_pairs", wave=wave) if one["hypothesis_id"] in rows]
+    for one in counts:
+        numbers = one["pairs"], one["more"], one["less"]
+        new[:, rows[one["hypothesis_id"]], columns[one["classifier"]]] = numbers
     board = replace(board, pairs=board.pairs + new[0], more=board.more + new[1], less=board.less + new[2])
     verdicts = judge(board, config.min_effect, config.fdr)
     tested = np.repeat(np.array(sorted(rows.values()), np.int64), len(board.classifiers))
@@ -81,8 +83,22 @@ def count(store: Store, config: AuditConfig, board: Board) -> Board:
                 }
             ),
         )
+        _save_counts(store, wave, counts)
         _decide(store, board, verdicts)
     return board
+
+
+def measure(store: Store, wave: int) -> None:
+    """Count the pairs of a wave of the reserve, or of the part of it that there was time for."""
+    with store.transaction():
+        _save_counts(store, wave, store.step_records("new_pairs", wave=wave))
+
+
+def _save_counts(store: Store, wave: int, counts: Sequence[Mapping[str, object]]) -> None:
+    for table in ("pair_count", "drawn_count"):
+        store.rows(f"delete from {table} where wave = $wave", wave=wave)  # noqa: S608  # our names
+    store.append("pair_count", [{**one, "wave": wave} for one in counts])
+    store.step("new_drawn", wave=wave)
 
 
 def _e_values(verdicts: Verdicts) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

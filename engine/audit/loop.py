@@ -65,6 +65,8 @@ def run_audit(
             mechanism.make(board.last)
             if board.last[0].phase == "test" and not books.is_counted(store, board.last[0].wave):
                 board = books.count(store, config, board)
+            elif board.last[0].phase == "reserve":
+                books.measure(store, board.last[0].wave)
             budget = mechanism.budget(board.images, books.begun_under(store, board))
             config = config.model_copy(update={"max_images": budget})
             verdicts = judge(board, config.min_effect, config.fdr)
@@ -72,6 +74,8 @@ def run_audit(
     except OutOfTimeError:
         in_time = False
     board = read_board(store, order)
+    if not in_time and board.last[0].phase == "reserve":
+        books.measure(store, board.last[0].wave)
     verdicts = judge(board, config.min_effect, config.fdr)
     books.finish(store, config, board, verdicts, cut=config.max_images < whole, whole=in_time)
 

@@ -35,7 +35,7 @@ class Writer:
         self.store = store
         self.failures = failures or Failures(1.0)
         self.run_id = run_id
-        self.classifiers = classifiers
+        self.rows = Rows(store, classifiers)
         self.committed = committed
         self.open: list[Batch] = []
         self.whole: list[list[Batch]] = []
@@ -69,7 +69,7 @@ class Writer:
         start = monotonic()
         # taken first: if a signal strikes right after the commit, they must not be written twice
         chunks, self.whole = self.whole, []
-        tables = [chunk_table(chunks, self.run_id), *image_tables(chunks, self.classifiers)]
+        tables = [chunk_table(chunks, self.run_id), *self.rows.of(chunks)]
         self.store.append_all(tables)
         images = sum(len(batch.indices) for chunk in chunks for batch in chunk)
         self.flushed = monotonic()
@@ -90,7 +90,7 @@ class Writer:
             for index, reason in batch.failures.items()
         ]
         self.failures.count("generate", images, len(failed), "".join(failed[-1:]))
-        for name in (*(name for name, _ in self.classifiers), "embedder"):
+        for name in (*(name for name, _ in self.rows.classifiers), "embedder"):
             own = [row for row in by_model if row["model"] == name]
             last = "".join(f"image {row['image_id']}: {row['reason']}" for row in own[-1:])
             self.failures.count(name, images - len(failed), len(own), last)
@@ -126,6 +126,8 @@ class CaptionWriter:
 
 
 Table = tuple[str, pa.Table]
+OF_PREDICTION = ("image_id", "prompt_id", "wave", "index", "gate_score", "label")
+"""What a prediction is told of its image."""
 
 
 def chunk_table(chunks: Sequence[Sequence[Batch]], run_id: int) -> Table:
@@ -142,48 +144,102 @@ def chunk_table(chunks: Sequence[Sequence[Batch]], run_id: int) -> Table:
     return "chunk", pa.table(columns)
 
 
-def image_tables(chunks: Sequence[Sequence[Batch]], classifiers: Sequence[tuple[str, Sequence[str]]]) -> list[Table]:
-    """The rows of all images, by table, column by column; one that failed is a row in `item_failure` and no other."""
-    batches = [batch for chunk in chunks for batch in chunk]
-    sound = [[row for row, index in enumerate(batch.indices) if index not in batch.failures] for batch in batches]
-    made = _image_columns(batches, sound)
-    ids = made["image_id"]
+class Rows:
+    """Batches → the rows of their images, by table."""
 
-    def rows(name: str) -> NDArray[Any]:
-        """An array of every image that is sound, one after the other."""
-        parts = [batch.arrays[name][some] for batch, some in zip(batches, sound, strict=True)]
-        return np.concatenate(parts) if parts else np.empty(0)
+    def __init__(self, store: Store, classifiers: Sequence[tuple[str, Sequence[str]]]) -> None:
+        """`classifiers` are names and labels in the order of the stage."""
+        self.classifiers = classifiers
+        self.accepted = set(store.rows("select label, accepted from accepted_label"))
+        bounds = store.rows("select passes_from from gate_bound order by passes_from")
+        self.bounds = np.array([bound for (bound,) in bounds], np.float64)
 
-    tables = [("item_failure", _failures(batches)), ("image", pa.table(made))]
-    if not len(ids):
-        return [*tables, ("model_failure", pa.table({}))]
-    failures: list[dict[str, str]] = []
-    for position, (name, labels) in enumerate(classifiers):
-        indices, scores, score = (rows(f"{one}_{position}") for one in ("indices", "scores", "score"))
-        good = np.asarray(np.isfinite(scores).all(axis=1) & np.isfinite(score), np.bool_)
-        failures += _model_failures(ids, good, "classifier", name, "gave a score that is not finite")
-        indices, scores, score = indices[good], scores[good].astype(np.float32), score[good].astype(np.float32)
-        top = pa.array(labels, pa.string()).take(pa.array(indices.ravel()))
-        predicted = pa.array(labels, pa.string()).take(pa.array(np.ascontiguousarray(indices[:, 0])))
-        columns = {
-            "image_id": ids.filter(pa.array(good)),
-            "classifier": pa.array([name] * len(predicted), pa.string()),
-            "predicted": predicted,
-            "score": pa.array(np.ascontiguousarray(scores[:, 0])),
-            "label_score": pa.array(score),
-            "top_labels": _lists(top, indices.shape[1]),
-            "top_scores": _lists(pa.array(scores.ravel()), scores.shape[1]),
-        }
-        tables.append(("prediction", pa.table(columns)))
-    vectors = rows("embedding").astype(np.float32)
-    good = np.asarray(np.isfinite(vectors).all(axis=1), np.bool_)
-    failures += _model_failures(ids, good, "embedder", "embedder", "gave an embedding that is not finite")
-    vector = _lists(pa.array(vectors[good].ravel()), vectors.shape[1])
-    tables.append(("embedding", pa.table({"image_id": ids.filter(pa.array(good)), "vector": vector})))
-    tables.append(("model_failure", pa.Table.from_pylist(failures)))
-    gate = pa.array(rows("gate").astype(np.float32))
-    tables.append(("gate_score", pa.table({"image_id": ids, "score": gate})))
-    return tables
+    def of(self, chunks: Sequence[Sequence[Batch]]) -> list[Table]:
+        """The rows of all images, column by column; one that failed is a row in `item_failure` and no other."""
+        batches = [batch for chunk in chunks for batch in chunk]
+        sound = [[row for row, index in enumerate(batch.indices) if index not in batch.failures] for batch in batches]
+
+        def rows(name: str) -> NDArray[Any]:
+            """An array of every image that is sound, one after the other."""
+            parts = [batch.arrays[name][some] for batch, some in zip(batches, sound, strict=True)]
+            return np.concatenate(parts) if parts else np.empty(0)
+
+        if not any(sound):
+            return [("item_failure", _failures(batches)), ("model_failure", pa.table({}))]
+        made = _image_columns(batches, sound)
+        made["gate_score"] = pa.array(rows("gate").astype(np.float32))
+        ids = made["image_id"]
+        labels = [batch.chunk.prompt.label for batch, some in zip(batches, sound, strict=True) for _ in some]
+        failures: list[dict[str, str]] = []
+        predictions = []
+        for position, (name, known) in enumerate(self.classifiers):
+            indices, scores, score = (rows(f"{one}_{position}") for one in ("indices", "scores", "score"))
+            good = np.asarray(np.isfinite(scores).all(axis=1) & np.isfinite(score), np.bool_)
+            failures += _model_failures(ids, good, "classifier", name, "gave a score that is not finite")
+            columns = {**made, "label": pa.array(labels, pa.string())}
+            of = {key: column.filter(pa.array(good)) for key, column in columns.items() if key in OF_PREDICTION}
+            predictions.append(self._predictions(of, name, known, indices[good], scores[good], score[good]))
+        predicted = pa.concat_tables(predictions)
+        tables = [("item_failure", _failures(batches)), ("image", pa.table({**made, **_agreement(ids, predicted)}))]
+        tables += [("prediction", predicted.drop_columns(["label"])), ("outcome_count", self._counted(predicted))]
+        vectors = rows("embedding").astype(np.float32)
+        good = np.asarray(np.isfinite(vectors).all(axis=1), np.bool_)
+        failures += _model_failures(ids, good, "embedder", "embedder", "gave an embedding that is not finite")
+        of = {key: made[key].filter(pa.array(good)) for key in ("image_id", "wave")}
+        vector = _lists(pa.array(vectors[good].ravel()), vectors.shape[1])
+        tables.append(("embedding", pa.table({**of, "vector": vector})))
+        tables.append(("model_failure", pa.Table.from_pylist(failures)))
+        return tables
+
+    def _predictions(
+        self,
+        of: dict[str, pa.Array],
+        name: str,
+        known: Sequence[str],
+        indices: NDArray[Any],
+        scores: NDArray[Any],
+        score: NDArray[Any],
+    ) -> pa.Table:
+        """What a classifier says of images: of its `known` labels the first (B, K), and their scores (B, K)."""
+        scores = scores.astype(np.float32)
+        words = pa.array(known, pa.string())
+        predicted = words.take(pa.array(np.ascontiguousarray(indices[:, 0])))
+        said = zip(of["label"].to_pylist(), predicted.to_pylist(), strict=True)
+        margin = scores[:, 0] - scores[:, 1] if scores.shape[1] > 1 else [None] * len(scores)
+        return pa.table(
+            {
+                **of,
+                "classifier": pa.array([name] * len(predicted), pa.string()),
+                "predicted": predicted,
+                "wrong": pa.array([one not in self.accepted for one in said], pa.bool_()),
+                "score": pa.array(np.ascontiguousarray(scores[:, 0])),
+                "label_score": pa.array(score.astype(np.float32)),
+                "margin": pa.array(margin, pa.float32()),
+                "top_labels": _lists(words.take(pa.array(indices.ravel())), indices.shape[1]),
+                "top_scores": _lists(pa.array(scores.ravel()), scores.shape[1]),
+            }
+        )
+
+    def _counted(self, predictions: pa.Table) -> pa.Table:
+        """How many of the predictions are the same but for their image, by the bound that the gate's score reaches."""
+        scores = predictions["gate_score"].to_numpy().astype(np.float64)
+        reached = self.bounds[np.maximum(np.searchsorted(self.bounds, scores, side="right") - 1, 0)]
+        keys = ["prompt_id", "wave", "classifier", "predicted", "wrong"]
+        of = predictions.select(keys).append_column("gate_from", pa.array(reached))
+        counted = of.group_by([*keys, "gate_from"], use_threads=False).aggregate([([], "count_all")])
+        return counted.rename_columns({"count_all": "images"})
+
+
+def _agreement(ids: pa.Array, predictions: pa.Table) -> dict[str, pa.Array]:
+    """How many different first choices each image has, and how many wrong ones."""
+    of = predictions.group_by("image_id", use_threads=False)
+    said = of.aggregate([("predicted", "count_distinct"), ("wrong", "sum")]).to_pylist()
+    known = {row["image_id"]: (row["predicted_count_distinct"], row["wrong_sum"]) for row in said}
+    numbers = [known.get(one, (0, 0)) for one in ids.to_pylist()]
+    return {
+        "answers": pa.array([answers for answers, _ in numbers], pa.int32()),
+        "errors": pa.array([errors for _, errors in numbers], pa.int32()),
+    }
 
 
 def _model_failures(ids: pa.Array, good: NDArray[np.bool_], role: str, model: str, what: str) -> list[dict[str, str]]:
@@ -195,7 +251,7 @@ def _model_failures(ids: pa.Array, good: NDArray[np.bool_], role: str, model: st
 
 
 def _image_columns(batches: Sequence[Batch], sound: Sequence[Sequence[int]]) -> dict[str, pa.Array]:
-    ids, chunk_ids, prompt_ids, indices, jpegs = [], [], [], [], []
+    ids, chunk_ids, prompt_ids, waves, indices, jpegs = [], [], [], [], [], []
     for batch, some in zip(batches, sound, strict=True):
         chunk_id, prompt_id = batch.chunk.chunk_id, batch.chunk.prompt.prompt_id
         for row in some:
@@ -204,10 +260,12 @@ def _image_columns(batches: Sequence[Batch], sound: Sequence[Sequence[int]]) -> 
             jpegs.append(batch.arrays["jpeg"][row])
         chunk_ids += [chunk_id] * len(some)
         prompt_ids += [prompt_id] * len(some)
+        waves += [batch.chunk.wave] * len(some)
     return {
         "image_id": pa.array(ids, pa.string()),
         "chunk_id": pa.array(chunk_ids, pa.string()),
         "prompt_id": pa.array(prompt_ids, pa.string()),
+        "wave": pa.array(waves, pa.int32()),
         "index": pa.array(indices, pa.int64()),
         "jpeg": pa.array(jpegs, pa.binary()),
     }
@@ -237,11 +295,11 @@ class SecondWriter:
 
     def __init__(self, store: Store, classifiers: Sequence[tuple[str, Sequence[str]]]) -> None:
         self.store = store
-        self.classifiers = classifiers
+        self.rows = Rows(store, classifiers)
 
     def __call__(self, batch: Batch) -> None:
         """Take the next batch."""
-        tables = image_tables([[batch]], self.classifiers)
+        tables = self.rows.of([[batch]])
         failed = [{**row, "asked_again": True} for row in dict(tables)["item_failure"].to_pylist()]
         made = [("item_failure", failed), *(one for one in tables if one[0] != "item_failure")]
         forget = "delete from item_failure where prompt_id = $prompt and list_contains($indices, index)"

@@ -18,13 +18,11 @@ select what, key, content from (
     union all
     select 'evidence', concat_ws('/', hypothesis_id, classifier, wave), concat_ws('|', pairs, more, less, e_value, low, high) from evidence
     union all
-    select 'gate_score', image_id, score::varchar from gate_score
-    union all
     select 'further_prompt', hypothesis_id || '/' || place, prompt_id from further_prompt
     union all
     select 'hypothesis', hypothesis_id, concat_ws('|', label, prompt_id, event, description, place, score, origin, round, weight, born_wave, cluster_id, parent_id) from hypothesis
     union all
-    select 'image', image_id, concat_ws('|', chunk_id, prompt_id, index, md5(jpeg)) from image
+    select 'image', image_id, concat_ws('|', chunk_id, prompt_id, wave, index, gate_score, answers, errors, md5(jpeg)) from image
     union all
     select 'failed_item', kind || '/' || prompt_id || '/' || index, reason from failed_item
     union all
@@ -32,7 +30,13 @@ select what, key, content from (
     union all
     select 'model', content_key, concat_ws('|', role, name, source) from model
     union all
-    select 'prediction', image_id || '/' || classifier, concat_ws('|', predicted, score, label_score, top_labels, top_scores) from prediction
+    select 'prediction', image_id || '/' || classifier, concat_ws('|', prompt_id, wave, index, gate_score, predicted, wrong, score, label_score, margin, top_labels, top_scores) from prediction
+    union all
+    select 'outcome_count', concat_ws('/', prompt_id, wave, classifier, predicted, wrong, gate_from), sum(images)::varchar from outcome_count group by all
+    union all
+    select 'pair_count', concat_ws('/', hypothesis_id, classifier, wave),
+        concat_ws('|', images, n, failures, baseline_n, baseline_failures, pairs, more, less, failures_without_gate, baseline_failures_without_gate)
+    from pair_count
     union all
     select 'prompt', prompt_id, concat_ws('|', label, text, description) from prompt
     union all

@@ -2,15 +2,20 @@
 -- $classifier text = all: One classifier, or all of them.
 -- $count integer = 50: How many.
 select
-    outcome.image_id,
-    outcome.classifier,
-    outcome.label,
-    outcome.description,
+    prediction.image_id,
+    prediction.classifier,
+    prompt.label,
+    prompt.description,
     prediction.top_labels[2] as second,
-    prediction.top_scores[1] - prediction.top_scores[2] as margin
-from outcome
-join prediction on prediction.image_id = outcome.image_id and prediction.classifier = outcome.classifier
-where outcome.passed and not outcome.wrong and len(prediction.top_scores) > 1
-    and ($classifier = 'all' or outcome.classifier = $classifier)
-order by margin, outcome.image_id, outcome.classifier
-limit $count;
+    prediction.margin
+from prediction
+join prompt using (prompt_id)
+where prediction.rowid in (
+    select prediction.rowid
+    from prediction
+    where gate_score >= (select gate_upper from audit) and not wrong and margin is not null
+        and ($classifier = 'all' or classifier = $classifier)
+    order by margin, prediction.rowid
+    limit $count
+)
+order by prediction.margin, prediction.rowid;

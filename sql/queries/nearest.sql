@@ -4,21 +4,31 @@
 with asked as (
     select image_id, vector
     from embedding
-    where starts_with(image_id, $image)
-    order by image_id
-    limit 1
+    where rowid = (select min(rowid) from embedding where starts_with(image_id, $image))
+),
+nearest as (
+    -- of norm 1, so that the inner product is the cosine
+    select embedding.rowid as place, list_inner_product(embedding.vector, asked.vector) as cosine
+    from embedding
+    cross join asked
+    where embedding.rowid <> (select min(rowid) from embedding where starts_with(image_id, $image))
+    order by cosine desc, place
+    limit $count
+),
+found as (
+    select embedding.image_id, embedding.wave, nearest.cosine, nearest.place
+    from embedding
+    join nearest on nearest.place = embedding.rowid
 )
 select
-    embedding.image_id,
-    list_cosine_similarity(embedding.vector, asked.vector) as cosine,
+    found.image_id,
+    found.cosine,
     prompt.label,
     prompt.description,
-    (select string_agg(classifier || ': ' || predicted, ', ' order by classifier)
-        from prediction where prediction.image_id = embedding.image_id) as said
-from embedding
-cross join asked
-join image on image.image_id = embedding.image_id
+    string_agg(prediction.classifier || ': ' || prediction.predicted, ', ' order by prediction.classifier) as said
+from found
+join image on image.image_id = found.image_id and image.wave = found.wave
 join prompt on prompt.prompt_id = image.prompt_id
-where embedding.image_id <> asked.image_id
-order by cosine desc, embedding.image_id
-limit $count;
+left join prediction on prediction.image_id = found.image_id and prediction.wave = found.wave
+group by found.image_id, found.cosine, found.place, prompt.label, prompt.description
+order by found.cosine desc, found.place;

@@ -2,7 +2,6 @@
 select text
 from caption
 join image using (image_id)
-join chunk using (chunk_id)
-where chunk.wave = 0
+where image.wave = 0
 order by image_id
 limit 200;

@@ -3,9 +3,8 @@ select
     image.image_id,
     prompt.label,
     case when prompt.description = '' then 'plain' else 'described' end as kind,
-    gate_score.score,
-    gate_score.score >= audit.gate_upper as passed
+    image.gate_score as score,
+    image.gate_score >= audit.gate_upper as passed
 from image
-join gate_score using (image_id)
 join prompt on prompt.prompt_id = image.prompt_id
 cross join audit

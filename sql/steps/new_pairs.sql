@@ -1,39 +1,32 @@
--- The pairs of a test wave that is whole: for each description that it tested, also those that share its prompt. What the
--- view `pair` says of the wave, from the wave's own rows alone, so that it does not grow with the audit.
-with made as materialized (
-    select image.image_id, image.prompt_id, image.index, prompt.label
-    from chunk
-    join image using (chunk_id)
-    join prompt on prompt.prompt_id = image.prompt_id
-    where chunk.wave = $wave
-),
-judged as materialized (
-    select
-        made.prompt_id,
-        made.label,
-        made.index,
-        prediction.classifier,
-        prediction.predicted,
-        gate_score.score >= audit.gate_upper as passed,
-        accepted_label.accepted is null as wrong
-    from made
-    join prediction using (image_id)
-    join gate_score using (image_id)
-    left join accepted_label on accepted_label.label = made.label and accepted_label.accepted = prediction.predicted
+-- The pairs of a wave that is whole: for each description that it has images of, also those that share its prompt. What
+-- the view `pair` says of the wave, counted, from the wave's own rows alone, so that it does not grow with the audit.
+with judged as materialized (
+    select prompt_id, index, classifier, predicted, gate_score >= audit.gate_upper as passed, wrong
+    from prediction
     cross join audit
+    where wave = $wave
 )
 select
     hypothesis.hypothesis_id,
     described.classifier,
-    count(*)::bigint as pairs,
+    count(*) as images,
+    count(*) filter (described.passed) as n,
+    count(*) filter (described.passed and described.wrong and hypothesis.event in ('', described.predicted)) as failures,
+    count(*) filter (plain.passed) as baseline_n,
+    count(*) filter (plain.passed and plain.wrong and hypothesis.event in ('', plain.predicted)) as baseline_failures,
+    count(*) filter (described.passed and plain.passed) as pairs,
     count(*) filter (
-        (described.wrong and hypothesis.event in ('', described.predicted))
+        described.passed and plain.passed
+        and (described.wrong and hypothesis.event in ('', described.predicted))
         and not (plain.wrong and hypothesis.event in ('', plain.predicted))
-    )::bigint as more,
+    ) as more,
     count(*) filter (
-        (plain.wrong and hypothesis.event in ('', plain.predicted))
+        described.passed and plain.passed
+        and (plain.wrong and hypothesis.event in ('', plain.predicted))
         and not (described.wrong and hypothesis.event in ('', described.predicted))
-    )::bigint as less
+    ) as less,
+    count(*) filter (described.wrong and hypothesis.event in ('', described.predicted)) as failures_without_gate,
+    count(*) filter (plain.wrong and hypothesis.event in ('', plain.predicted)) as baseline_failures_without_gate
 from hypothesis
 join hypothesis_prompt as own using (hypothesis_id)
 join label on label.label = own.label
@@ -42,6 +35,6 @@ join judged as plain
     on plain.prompt_id = label.plain_prompt_id
     and plain.index = described.index
     and plain.classifier = described.classifier
-where $wave > hypothesis.born_wave and described.passed and plain.passed
+where $wave > hypothesis.born_wave
 group by all
 order by all;

@@ -1,22 +1,22 @@
 create or replace view failure_rate as
-with counted as (
+with summed as (
     select
         label,
         description,
         prompt_id,
         classifier,
         phase,
-        count(*) filter (passed) as n,
-        count(*) filter (passed and wrong) as failures,
-        count(*) filter (passed and strictly_wrong) as strict_failures,
-        count(*) as images,
-        count(*) filter (wrong) as failures_without_gate
-    from outcome
+        coalesce(sum(images) filter (passed), 0)::bigint as n,
+        coalesce(sum(images) filter (passed and wrong), 0)::bigint as failures,
+        coalesce(sum(images) filter (passed and strictly_wrong), 0)::bigint as strict_failures,
+        sum(images)::bigint as images,
+        coalesce(sum(images) filter (wrong), 0)::bigint as failures_without_gate
+    from counted
     group by all
 ),
 judged as (
     select *, case when description = '' then gate_error_of('plain') else gate_error_of('described') end as gate_error
-    from counted
+    from summed
 )
 select
     label,

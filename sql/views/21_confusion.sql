@@ -1,15 +1,15 @@
 create or replace view confusion as
 with plain as (
-    select * from outcome where description = '' and phase <> 'reserve' and passed
+    select * from counted where description = '' and phase <> 'reserve' and passed
 ),
 total as (
-    select classifier, label, count(*) as n from plain group by all
+    select classifier, label, sum(images)::bigint as n from plain group by all
 )
 select
     plain.classifier,
     plain.label,
     plain.predicted,
-    count(*) as failures,
+    sum(plain.images)::bigint as failures,
     total.n,
     failures / total.n as rate,
     true_rate_low(wilson_low(failures, total.n), gate_error_of('plain')) as rate_low,

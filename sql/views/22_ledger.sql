@@ -3,12 +3,12 @@ select
     classifier,
     label,
     phase,
-    count(*) as images,
-    count(*) filter (verdict = 'pass') as passes,
-    count(*) filter (verdict = 'failure') as failures,
-    count(*) filter (verdict = 'generator_miss') as generator_misses,
-    count(*) filter (verdict = 'ambiguous') as ambiguous
-from outcome
+    sum(images)::bigint as images,
+    coalesce(sum(images) filter (verdict = 'pass'), 0)::bigint as passes,
+    coalesce(sum(images) filter (verdict = 'failure'), 0)::bigint as failures,
+    coalesce(sum(images) filter (verdict = 'generator_miss'), 0)::bigint as generator_misses,
+    coalesce(sum(images) filter (verdict = 'ambiguous'), 0)::bigint as ambiguous
+from counted
 group by all;
 
 comment on view ledger is 'Whose error it was: every image judged, counted by verdict per classifier, label and phase.';

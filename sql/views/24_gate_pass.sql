@@ -1,10 +1,8 @@
 create or replace view gate_pass as
 with counted as (
-    select prompt.label, count(*) as images, count(*) filter (gate_score.score >= audit.gate_upper) as passed
+    select prompt.label, count(*) as images, count(*) filter (image.gate_score >= audit.gate_upper) as passed
     from image
-    join gate_score using (image_id)
-    join chunk using (chunk_id)
-    join prompt on prompt.prompt_id = image.prompt_id
+    join prompt using (prompt_id)
     cross join audit
     where prompt.description = ''
     group by prompt.label

@@ -19,6 +19,7 @@ join label on label.label = own.label
 join outcome as described on described.prompt_id = own.prompt_id
 join outcome as plain
     on plain.prompt_id = label.plain_prompt_id
+    and plain.wave = described.wave
     and plain.index = described.index
     and plain.classifier = described.classifier
 where described.wave > hypothesis.born_wave;

@@ -2,13 +2,11 @@ create or replace view to_caption as
 with judged as (
     select
         outcome.image_id,
-        image.chunk_id,
-        image.prompt_id,
-        any_value(image.index) as index,
+        outcome.prompt_id,
+        any_value(outcome.index) as index,
         any_value(outcome.description) = '' as plain,
         bool_or(verdict = 'failure') as failed
     from outcome
-    join image using (image_id)
     where passed
     group by all
 ),
@@ -19,7 +17,7 @@ ranked as (
         row_number() over (partition by prompt_id, failed order by image_id) as place
     from judged
 )
-select image_id, chunk_id, prompt_id, index
+select image_id, prompt_id, index
 from ranked
 where (failed or (failures > 0 and place <= greatest(failures, case when plain then 48 else 0 end)))
     and image_id not in (from caption select image_id union all from caption_failure select image_id)

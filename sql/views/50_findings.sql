@@ -6,31 +6,27 @@ with whole as (
     group by hypothesis_id
     having bool_and(prompt_id in (select prompt_id from wave where phase = 'reserve'))
 ),
-used as (
+summed as (
     -- the reserve is fresh whenever it was made: none of its pairs ever counts as evidence
-    select pair.*, pair.phase = 'reserve' as reserved
-    from pair
-    left join evidence on evidence.hypothesis_id = pair.hypothesis_id
-        and evidence.classifier = pair.classifier and evidence.wave = pair.wave
-    where evidence.wave is not null or (pair.phase = 'reserve' and pair.hypothesis_id in (select hypothesis_id from whole))
-),
-counted as (
     select
         hypothesis_id,
         classifier,
-        reserved,
-        count(*) as images,
-        count(*) filter (passed) as n,
-        count(*) filter (passed and event) as failures,
-        count(*) filter (plain_passed) as baseline_n,
-        count(*) filter (plain_passed and plain_event) as baseline_failures,
-        count(*) filter (both_passed) as pairs,
-        count(*) filter (both_passed and event and not plain_event) as more,
-        count(*) filter (both_passed and plain_event and not event) as less,
-        count(*) filter (event) as failures_without_gate,
-        count(*) filter (plain_event) as baseline_failures_without_gate
-    from used
+        phase = 'reserve' as reserved,
+        sum(images)::bigint as images,
+        sum(n)::bigint as n,
+        sum(failures)::bigint as failures,
+        sum(baseline_n)::bigint as baseline_n,
+        sum(baseline_failures)::bigint as baseline_failures,
+        sum(pairs)::bigint as pairs,
+        sum(more)::bigint as more,
+        sum(less)::bigint as less,
+        sum(failures_without_gate)::bigint as failures_without_gate,
+        sum(baseline_failures_without_gate)::bigint as baseline_failures_without_gate
+    from pair_count
+    join phase using (wave)
+    where phase <> 'reserve' or hypothesis_id in (select hypothesis_id from whole)
     group by all
+    having sum(images) > 0
 ),
 bounds as (
     select hypothesis_id, classifier, arg_max(low, wave) as low, arg_max(high, wave) as high
@@ -39,17 +35,17 @@ bounds as (
 ),
 chosen as (
     select
-        decision.status, decision.e_value, decision.q_value, standing.reason, standing.bug, counted.*,
-        (counted.more - counted.less) / nullif(counted.pairs, 0) as effect,
+        decision.status, decision.e_value, decision.q_value, standing.reason, standing.bug, summed.*,
+        (summed.more - summed.less) / nullif(summed.pairs, 0) as effect,
         hypothesis.label, hypothesis.event, hypothesis.description, hypothesis.prompt_id, hypothesis.origin,
         hypothesis.round, hypothesis.cluster_id, hypothesis.parent_id, bounds.low, bounds.high
     from decision
     join standing using (hypothesis_id)
     join hypothesis using (hypothesis_id)
-    join counted using (hypothesis_id, classifier)
+    join summed using (hypothesis_id, classifier)
     left join bounds using (hypothesis_id, classifier)
-    where counted.reserved = false or decision.status = 'confirmed'
-    qualify row_number() over (partition by hypothesis_id, classifier order by counted.reserved desc) = 1
+    where summed.reserved = false or decision.status = 'confirmed'
+    qualify row_number() over (partition by hypothesis_id, classifier order by summed.reserved desc) = 1
 ),
 strongest as (
     select

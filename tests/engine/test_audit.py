@@ -74,8 +74,44 @@ def test_it_goes_through_every_phase(whole: Path) -> None:
 
 def test_every_image_has_all_its_rows(whole: Path) -> None:
     ((images,),) = ask(whole, "select count(*) from image")
-    for table, factor in (("embedding", 1), ("gate_score", 1), ("prediction", 3), ("outcome", 3)):
+    for table, factor in (("embedding", 1), ("prediction", 3), ("outcome", 3)):
         assert ask(whole, f"select count(*) from {table}") == [(factor * images,)]  # noqa: S608  # our own names
+
+
+def test_what_is_counted_is_what_the_rows_say(whole: Path) -> None:
+    of = "label, description, phase, wave, classifier, predicted, verdict, passed, wrong, strictly_wrong"
+    counted = f"select {of}, sum(images)::bigint from counted group by all"  # noqa: S608  # our own names
+    recounted = f"select {of}, count(*) from outcome group by all"  # noqa: S608  # our own names
+    assert ask(whole, f"{counted} except {recounted}") == ask(whole, f"{recounted} except {counted}") == []
+    ((count, images),) = ask(whole, "select count(*), sum(images) from counted")
+    assert 0 < count < images
+    bounds = "select sum(images)::bigint from outcome_count where gate_from >= 0.5"
+    assert ask(whole, bounds) == ask(whole, "select count(*) from prediction where gate_score >= 0.5")
+
+
+def test_an_image_knows_how_its_classifiers_agree(whole: Path) -> None:
+    said = "select image_id, count(distinct predicted), count(*) filter (wrong) from prediction group by all"
+    assert ask(whole, f"{said} except select image_id, answers, errors from image") == []  # noqa: S608  # our own words
+    assert ask(whole, "select max(answers) > 1 and max(errors) > 0 from image") == [(True,)]
+
+
+def test_counted_pairs_are_what_the_view_of_pairs_says(whole: Path) -> None:
+    recounted = """
+        select hypothesis_id, classifier, wave, count(*) as images,
+            count(*) filter (passed) as n, count(*) filter (passed and event) as failures,
+            count(*) filter (plain_passed) as baseline_n,
+            count(*) filter (plain_passed and plain_event) as baseline_failures,
+            count(*) filter (both_passed) as pairs,
+            count(*) filter (both_passed and event and not plain_event) as more,
+            count(*) filter (both_passed and plain_event and not event) as less,
+            count(*) filter (event) as failures_without_gate,
+            count(*) filter (plain_event) as baseline_failures_without_gate
+        from pair left join evidence using (hypothesis_id, classifier, wave)
+        where phase = 'reserve' or evidence.pairs is not null
+        group by all
+    """
+    assert ask(whole, f"{recounted} except from pair_count") == ask(whole, f"from pair_count except {recounted}") == []
+    assert ask(whole, "select pairs, more, less from evidence except select pairs, more, less from pair_count") == []
 
 
 def test_discovery_is_never_proof_and_no_index_is_used_twice(whole: Path) -> None:

@@ -90,7 +90,7 @@ def audited(config: AuditConfig, folder: Path) -> dict[str, int]:
     with open_database(folder / "audit.duckdb", config, models, Path()) as store:
         with Session(config, models, store, Progress()) as session:
             session.run()
-        tables = ("image", "prediction", "embedding", "gate_score", "caption", "item_failure", "model_check")
+        tables = ("image", "prediction", "embedding", "caption", "item_failure", "model_check")
         return {table: store.rows(f"select count(*) from {table}")[0][0] for table in tables}  # noqa: S608
 
 
@@ -125,7 +125,7 @@ def test_a_family_goes_all_the_way(family: Family, small: Small, tmp_path: Path)
     assert rows["image"] == 8
     assert rows["item_failure"] == 0
     assert rows["model_check"] >= len(checks)
-    assert all(rows[table] == 8 for table in ("prediction", "embedding", "gate_score")[1:])
+    assert all(rows[table] == 8 for table in ("prediction", "embedding")[1:])
 
 
 def _graphs_in_table(family: Family, bundle: Bundle) -> list[str]:

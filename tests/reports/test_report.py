@@ -59,14 +59,18 @@ def fill(store: Store, word: str, *, finished: bool = True, confirmed: bool = Tr
                 first=8 * wave)  # fmt: skip
             for index in range(8 * wave, 8 * wave + 8):
                 image = f"{prompt}-{index}"
-                run("insert into image values ($image, $key, $prompt, $index, $jpeg)", image=image, key=key,
-                    prompt=prompt, index=index, jpeg=jpeg(200))  # fmt: skip
+                run("insert into image values ($image, $key, $prompt, $wave, $index, 0.9, 1, 0, $jpeg)",
+                    image=image, key=key, prompt=prompt, wave=wave, index=index, jpeg=jpeg(200))  # fmt: skip
                 seen = "bee" if prompt == "net" or index == 3 else word
                 run(
-                    "insert into prediction values ($image, $word, $seen, 0.9, 0.1, [$seen], [0.9])",
-                    image=image, word=word, seen=seen,
+                    "insert into prediction values ("
+                    "$image, $word, $prompt, $wave, $index, 0.9, $seen, $seen <> $word, 0.9, 0.1, 0.8, [$seen], [0.9])",
+                    image=image, word=word, prompt=prompt, wave=wave, index=index, seen=seen,
                 )  # fmt: skip
-                run("insert into gate_score values ($image, 0.9)", image=image)
+    run("insert into outcome_count select prompt_id, wave, classifier, predicted, wrong, 0.9, count(*)"
+        " from prediction group by all")  # fmt: skip
+    run("insert into pair_count values ('h', $word, 1, 8, 8, 8, 8, 0, 8, 8, 0, 8, 0)", word=word)
+    run("insert into pair_count values ('h', $word, 2, 8, 8, 8, 8, 0, 8, 8, 0, 8, 0)", word=word)
     run("insert into round values (1, 'mined', 0, 216, 0.6 / 216, 100)")
     run(
         "insert into hypothesis values"

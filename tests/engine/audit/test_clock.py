@@ -156,7 +156,7 @@ def test_an_hour_that_comes_within_the_reserve_leaves_it_to_be_gone_on_with(
         ((last,),) = store.rows("select max(wave) from wave where phase = 'reserve'")
         ((chunk,),) = store.rows("select any_value(chunk_id) from chunk where wave = $wave", wave=last)
         whole = store.rows("select count(*) from image")
-        for table in ("prediction", "embedding", "gate_score", "caption"):
+        for table in ("prediction", "embedding", "caption"):
             lost = f"delete from {table} where image_id in (select image_id from image where chunk_id = $id)"  # noqa: S608  # our own names
             store.rows(lost, id=chunk)
         store.rows("delete from image where chunk_id = $id", id=chunk)

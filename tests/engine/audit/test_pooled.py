@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mothlight.engine.audit.board import Board, read_board
-from mothlight.engine.audit.books import count, finish, save_round
+from mothlight.engine.audit.books import count, finish, measure, save_round
 from mothlight.engine.audit.mine import Candidate, Lean, leaning, pooled
 from mothlight.engine.audit.proof import judge, together
 from mothlight.engine.audit.waves import next_reserve, next_test, save
@@ -106,16 +106,15 @@ def judged(store: Store, wave: int, wrong: float) -> None:
     store.ask(f"""
     insert into chunk (chunk_id, prompt_id, wave, first_index, images, run_id)
         select prompt_id || '{wave}', prompt_id, wave, first_index, images, 1 from wave where wave = {wave};
-    insert into image (image_id, chunk_id, prompt_id, index)
-        select chunk_id || '/' || i, chunk_id, prompt_id, first_index + i
+    insert into image
+        select chunk_id || '/' || i, chunk_id, prompt_id, wave, first_index + i, 0.9, 1, 0, null
         from chunk, range(24) t(i) where wave = {wave};
-    insert into gate_score select image_id, 0.9 from image join chunk using (chunk_id) where wave = {wave};
     insert into prediction
-        select image_id, classifier,
-            case when classifier = 'a' and description <> '' and index % 24 < {24 * wrong} then 'snail' else label end,
-            0.9, 0.9, [], []
-        from image join chunk using (chunk_id) join prompt on prompt.prompt_id = image.prompt_id,
-            (values ('a'), ('b')) t(classifier)
+        select image_id, classifier, prompt_id, wave, index, gate_score, predicted, predicted <> label, 0.9, 0.9, null,
+            [], []
+        from image join prompt using (prompt_id), (values ('a'), ('b')) t(classifier), lateral (
+            select if(classifier = 'a' and description <> '' and index % 24 < {24 * wrong}, 'snail', label) as predicted
+        )
         where wave = {wave};
     """)  # noqa: S608  # numbers of the test
 
@@ -167,6 +166,7 @@ def test_a_reserve_of_some_of_its_labels_is_none_of_it(store: Store) -> None:
         for wave, prompts in ((2, [plain[0], one.prompt]), (3, [*plain[1:], *one.others])):
             save(store, [Plan(wave, "reserve", prompt, 24 * wave, 24) for prompt in prompts], 10_000)
             judged(store, wave, 0.25)
+            measure(store, wave)
             finish(store, WIDE, board(store), judge(counted, WIDE.min_effect, WIDE.fdr))
             assert store.rows(where) == [("test waves", 72) if wave == 2 else ("reserve", 72)]
         assert store.rows("select effect from findings where finding is not null") == [(0.25,)]

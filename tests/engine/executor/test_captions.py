@@ -20,12 +20,15 @@ ALL = [key for chunk in CHUNKS for key in chunk]
 SIZE = 3
 
 
+OF = {"chunk_id": "c", "prompt_id": "p", "wave": 0, "gate_score": 0.9, "answers": 1, "errors": 0}
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with open_audit(tmp_path / "audit.duckdb", read_only=False) as made:
         for grey, key in enumerate(ALL):
             picture = to_jpeg(np.full((8, 8, 3), 10 + grey * 10, np.uint8))
-            made.append("image", [{"image_id": key, "chunk_id": "c", "prompt_id": "p", "index": grey, "jpeg": picture}])
+            made.append("image", [{**OF, "image_id": key, "index": grey, "jpeg": picture}])
         yield made
 
 
