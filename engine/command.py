@@ -24,7 +24,7 @@ from mothlight.engine.config import AuditConfig, OwnHypothesis, built_in_config,
 from mothlight.engine.console import print_result, printable, shown_progress
 from mothlight.engine.dataset import export
 from mothlight.engine.disk import FLOOR, in_words
-from mothlight.engine.errors import DiskFullError, UserError
+from mothlight.engine.errors import DeviceLostError, DiskFullError, UserError
 from mothlight.engine.explain import story
 from mothlight.engine.gate.answers import TABLE, read_answers, sample, write_sample
 from mothlight.engine.gate.known import in_folder, rendered
@@ -44,6 +44,7 @@ from mothlight.engine.streams import discard, tolerant
 from mothlight.engine.suite.ask import STATUSES, run
 from mothlight.engine.suite.freeze import freeze
 from mothlight.engine.suite.pages import as_json, as_markdown, broken_gates
+from mothlight.engine.supervising import Flights, leave
 from mothlight.engine.trace import Trace
 from mothlight.engine.watching import watch
 from mothlight.reports.answers import write_answers_page
@@ -77,18 +78,44 @@ class Choices:
     """(label, description) of one's own ideas, beside those in the settings."""
 
 
+@dataclass(frozen=True, slots=True)
+class Working:
+    """The process that does an audit's work."""
+
+    console: Console
+    began: datetime
+    """When the command was given; its process may have been replaced since."""
+    flights: Flights
+    stop: Event
+
+    @property
+    def seconds(self) -> float:
+        """Since the command was given."""
+        return (datetime.now() - self.began).total_seconds()  # noqa: DTZ005  # an hour is local
+
+
 def audit_command(
     settings: Path | None,
     choices: Choices,
     load_backend: LoadBackend = no_backend,
     open_inductor: OpenInductor | None = None,
+    *,
+    began: datetime | None = None,
+    flights: Flights | None = None,
 ) -> int:
-    """Run or go on with an audit, and print its result; the exit code."""
+    """Run or go on with an audit, and print its result; the exit code.
+
+    `began` is when the command was given, and `flights` what processes before this one died of.
+    """
     console = Console(file=tolerant(sys.stderr))
+    began = began or datetime.now()  # noqa: DTZ005  # an hour is local
 
     def work(stop: Event) -> int:
+        working = Working(console, began, flights or Flights(), stop)
         try:
-            return _audit(console, settings, choices, stop, load_backend, open_inductor)
+            return _audit(working, settings, choices, load_backend, open_inductor)
+        except DeviceLostError as error:
+            leave(error)
         except KeyboardInterrupt:
             _line(console, "Stopped; what was committed is kept. The same command goes on from there.")
             raise
@@ -117,10 +144,9 @@ def own_hypotheses(descriptions: Sequence[str], labels: Sequence[str]) -> tuple[
 
 
 def _audit(
-    console: Console,
+    working: Working,
     settings: Path | None,
     choices: Choices,
-    stop: Event,
     load_backend: LoadBackend,
     open_inductor: OpenInductor | None,
 ) -> int:
@@ -133,7 +159,7 @@ def _audit(
     config = load_config(path, **changes)
     clock = Clock(config.max_images)
     if config.deadline is not None:
-        clock.end = clock.now() + seconds_until(config.deadline, datetime.now())  # noqa: DTZ005  # an hour is local
+        clock.end = clock.now() + seconds_until(config.deadline, working.began) - working.seconds
     if choices.classifiers:
         chosen = [_chosen(name, config) for name in choices.classifiers]
         config = load_config(path, **changes, classifiers=chosen)
@@ -154,8 +180,8 @@ def _audit(
         if cut or own_ideas(config, read_board(store, names)):
             with ExitStack() as stack:
                 trace = stack.enter_context(Trace(choices.trace)) if choices.trace is not None else None
-                _run(console, config, models, store, clock, stop, trace, as_json=choices.json_progress)
-        check(stop)
+                _run(working, config, models, store, clock, trace, as_json=choices.json_progress)
+        check(working.stop)
         page = build_report(store, folder / "report")  # before anything is printed, which may fail
         out_console = Console(file=tolerant(sys.stdout), width=None if sys.stdout.isatty() else NO_TERMINAL)
         print_result(out_console, store)
@@ -504,16 +530,16 @@ def _to_answer(store: Store, folder: Path, images: int) -> list[str]:
 
 
 def _run(
-    console: Console,
+    working: Working,
     config: AuditConfig,
     models: Models,
     store: Store,
     clock: Clock,
-    stop: Event,
     trace: Trace | None,
     *,
     as_json: bool,
 ) -> None:
+    console = working.console
     report = Path(store.path).parent / "report"
     with (
         shown_progress(console, as_json=as_json) as progress,
@@ -524,8 +550,9 @@ def _run(
             progress,
             clock=clock,
             write_report=lambda: build_report(store, report),
-            stop=stop,
+            stop=working.stop,
             trace=trace,
+            flights=working.flights,
         ) as session,
     ):
         ((made,),) = store.rows("select coalesce(sum(images), 0) from chunk")

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from mothlight.engine.device import Buffer, Event, Kernel, Spec, Stream, Work
+from mothlight.engine.device import Buffer, Event, Kernel, Spec, Stream, Work, raise_if_lost
 from mothlight.engine.errors import UserError
 from mothlight.engine.host import HostStream, close_all
 from mothlight.engine.install import how_to_install
@@ -269,8 +269,10 @@ def raise_as_ours(error: Exception, doing: str) -> NoReturn:
 
     Raises:
         MemoryError: the device has no memory left.
+        DeviceLostError: its context is broken for good.
         Exception: anything else.
     """
+    raise_if_lost(error, doing)
     if OUT_OF_MEMORY in str(error):
         raise MemoryError(f"the GPU has no memory left, {doing}: {error}") from error
     error.add_note(doing)

@@ -13,7 +13,27 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from mothlight.engine.errors import DeviceLostError
+
 Work = Callable[[], None]
+LOST = (
+    "ILLEGAL_ADDRESS", "ILLEGAL_INSTRUCTION", "MISALIGNED_ADDRESS", "INVALID_PC", "HARDWARE_STACK_ERROR",
+    "LAUNCH_FAILED", "LAUNCH_TIMEOUT", "CUDA_ERROR_ASSERT", "ECC_UNCORRECTABLE", "CONTEXT_IS_DESTROYED",
+    "DEVICE_UNAVAILABLE", "an illegal memory access was encountered", "unspecified launch failure",
+    "device-side assert triggered", "uncorrectable ECC error", "misaligned address",
+    "an illegal instruction was encountered", "launch timed out",
+)  # fmt: skip
+"""What CUDA's driver, its runtime and who quotes them say once a context is broken: every later call fails as well."""
+
+
+def raise_if_lost(error: Exception, doing: str) -> None:
+    """Raise a device's error again as ours, where it says that the device answers no more in this process.
+
+    Raises:
+        DeviceLostError: it does.
+    """
+    if any(sign in str(error) for sign in LOST):
+        raise DeviceLostError(f"the device is lost, {doing}: {' '.join(str(error).split())}") from error
 
 
 @dataclass(frozen=True, slots=True)

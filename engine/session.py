@@ -36,6 +36,7 @@ from mothlight.engine.stages.embed import EmbedStage, embed_texts
 from mothlight.engine.stages.encode import EncodeStage
 from mothlight.engine.stages.generate import DiffusionStage, DrawStage, GenerateStage
 from mothlight.engine.stopping import check
+from mothlight.engine.supervising import Flights
 from mothlight.engine.trace import Trace
 from mothlight.sql import Store
 from mothlight.sql.store import MEMORY
@@ -50,6 +51,23 @@ PREPARED_BYTES = 1 << 30
 """What a generator may keep of the prompts that come next, their embeddings."""
 CAPTIONED = 4
 """Of so many images about one gets a caption: what fails, and as many that pass."""
+
+
+ELSEWHERE = 10**9
+"""The index of images that time is measured on: of none that an audit has, should one of those break its process."""
+CAPTION_OF = "caption of "
+Items = Callable[[Batch], Sequence[str]]
+"""What a batch is called while it is in flight."""
+
+
+def image_ids(batch: Batch) -> list[str]:
+    """Of images that are made."""
+    return [batch.chunk.image_id(index) for index in batch.indices]
+
+
+def caption_ids(batch: Batch) -> list[str]:
+    """Of pictures that are captioned."""
+    return [CAPTION_OF + image_id for image_id in batch.arrays["image_id"][: len(batch.indices)]]
 
 
 class Progress:
@@ -68,7 +86,7 @@ class Progress:
 class Session:
     """One run of an audit: its database, open for writing, and the stages; to be closed after use."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # by name, each with a default
         self,
         config: AuditConfig,
         models: Models,
@@ -79,6 +97,7 @@ class Session:
         write_report: Callable[[], object] = lambda: None,
         stop: Event | None = None,
         trace: Trace | None = None,
+        flights: Flights | None = None,
     ) -> None:
         """`write_report` is tried once where there is a deadline: its time must be kept for the end.
 
@@ -86,6 +105,7 @@ class Session:
         """
         self.stop = stop or Event()
         self.trace = trace
+        self.flights = flights or Flights()
         self.config = config
         self.clock = clock or Clock(config.max_images)
         self.write_report = write_report
@@ -133,7 +153,8 @@ class Session:
         )
 
     def _reopen(self, error: MemoryError) -> None:
-        self._take_smaller_pieces(error)
+        if self.pieces > 1 or not self.flights.blame(f"there was no memory for it: {' '.join(str(error).split())}"):
+            self._take_smaller_pieces(error)
         self.pipeline.close()
         self.engines.close()
         self._open()
@@ -224,7 +245,7 @@ class Session:
 
     def _time_a_batch(self) -> tuple[float, Batch]:
         size = self.config.batch
-        chunk = Chunk(self.config.plain_prompt(self.config.labels[0]), 0, size, 0)
+        chunk = Chunk(self.config.plain_prompt(self.config.labels[0]), ELSEWHERE, size, 0)
         (batch,) = batches(chunk, size)
         self.pipeline.once(batch)
         start = perf_counter()
@@ -239,13 +260,23 @@ class Session:
             self.clock.report_seconds = perf_counter() - start
         return self.clock.budget(images, begun_under)
 
-    def _in_time(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches that may still be begun."""
+    def _noted(self, sink: Sink, items: Items) -> Sink:
+        """The sink, after which a batch is in flight no longer."""
+
+        def ending(batch: Batch) -> None:
+            sink(batch)
+            self.flights.end(items(batch))
+
+        return ending
+
+    def _in_time(self, batches: Iterable[Batch], items: Items) -> Iterator[Batch]:
+        """The batches that may still be begun, which are in flight from then on."""
         for batch in batches:
             check(self.stop)
             if self.clock.is_over:
                 self._too_late = True
                 return
+            self.flights.begin(items(batch))
             yield batch
 
     def _check_time(self) -> None:
@@ -301,10 +332,32 @@ class Session:
             self._note_time(plans[0].wave, "images", perf_counter() - start)
 
     def _run(self, batches: Iterable[Batch], sink: Sink) -> Sequence[StageStats]:
+        """All of them together, but those by themselves, image by image, that were in flight when a process died."""
+        alone: list[Batch] = []
+        if self.flights.deaths:
+            batches = list(batches)
+            of = {batch.chunk for batch in batches if any(map(self.flights.is_suspect, image_ids(batch)))}
+            alone = [
+                Batch(batch.chunk, (index,), batch.size)
+                for batch in batches
+                if batch.chunk in of
+                for index in batch.indices
+            ]
+            batches = [batch for batch in batches if batch.chunk not in of]
+        stats = self._run_together(batches, sink)
+        for batch in alone:
+            (image_id,) = image_ids(batch)
+            if self.flights.is_set_aside(image_id):
+                sink(batch.with_failures({batch.indices[0]: self.flights.reasons[image_id]}))
+            else:
+                self._run_together([batch], sink)
+        return stats
+
+    def _run_together(self, batches: Iterable[Batch], sink: Sink) -> Sequence[StageStats]:
         try:
             if self.trace is not None:
                 self.trace.begin()
-            return self.pipeline.run(self._in_time(batches), sink, self.trace)
+            return self.pipeline.run(self._in_time(batches, image_ids), self._noted(sink, image_ids), self.trace)
         except BaseException:
             self.pipeline.close()  # what it has in hand ends, before the last rows are written from here
             raise
@@ -330,6 +383,11 @@ class Session:
 
     def _caption(self) -> None:
         ids = [image_id for (image_id,) in self.store.step("to_caption")]
+        aside = [one for one in ids if self.flights.is_set_aside(CAPTION_OF + one)]
+        reasons = [{"image_id": one, "reason": self.flights.reasons[CAPTION_OF + one]} for one in aside]
+        self.store.append("caption_failure", reasons)
+        alone = [one for one in ids if self.flights.is_suspect(CAPTION_OF + one) and one not in aside]
+        ids = [one for one in ids if not self.flights.is_suspect(CAPTION_OF + one)]
         at_once = COMMITTED * self.config.batch
         chunks = [ids[at : at + at_once] for at in range(0, len(ids), at_once)]
         ((wave,),) = self.store.rows("select max(wave) from wave")
@@ -342,7 +400,10 @@ class Session:
             Pipeline(Host(), [], self.pieces, keep=[CaptionStep(captioner)], keepers=threads) as pipeline,
         ):
             writer = CaptionWriter(self.store, self.progress.advance, self.failures)
-            stats = pipeline.run(self._in_time(kept_pictures(pictures, chunks, self.pieces)), writer)
+            sink = self._noted(writer, caption_ids)
+            stats = pipeline.run(self._in_time(kept_pictures(pictures, chunks, self.pieces), caption_ids), sink)
+            for one in alone:
+                pipeline.run(self._in_time(kept_pictures(pictures, [[one]], self.pieces), caption_ids), sink)
         self._note_stages(wave, stats)
         self._note_time(wave, "captions", perf_counter() - start)
         self._check_time()

@@ -57,7 +57,7 @@ class Writer:
     def _is_due(self) -> bool:
         if not self.whole:
             return False
-        pictures = (jpeg for chunk in self.whole for batch in chunk for jpeg in batch.arrays["jpeg"])
+        pictures = (jpeg for chunk in self.whole for batch in chunk for jpeg in batch.arrays.get("jpeg", ()))
         return (
             len(self.whole) >= FLUSH_CHUNKS
             or monotonic() - self.flushed > FLUSH_SECONDS
@@ -161,7 +161,7 @@ class Rows:
 
         def rows(name: str) -> NDArray[Any]:
             """An array of every image that is sound, one after the other."""
-            parts = [batch.arrays[name][some] for batch, some in zip(batches, sound, strict=True)]
+            parts = [batch.arrays[name][some] for batch, some in zip(batches, sound, strict=True) if some]
             return np.concatenate(parts) if parts else np.empty(0)
 
         if not any(sound):

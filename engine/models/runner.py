@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mothlight.engine.device import Buffer, Device, Spec, Staged, Stream, of_array, spec_of
+from mothlight.engine.device import Buffer, Device, Spec, Staged, Stream, of_array, raise_if_lost, spec_of
 from mothlight.engine.errors import BundleError, UserError
 from mothlight.engine.host import Host, HostNow
 from mothlight.engine.install import how_to_install
@@ -210,6 +210,7 @@ class OrtRunner:
         except Exception as error:
             if any(sign in str(error) for sign in NO_MEMORY):
                 raise MemoryError(f"{self.path.name}: {error}") from error
+            raise_if_lost(error, self.path.name)
             raise
 
 

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from mothlight.engine.batch import Batch
 from mothlight.engine.device import Stream
 from mothlight.engine.models.runner import Buffers, OrtRunner
 from mothlight.engine.opening import Models, open_database
-from mothlight.engine.session import Progress, Session
+from mothlight.engine.records import Chunk
+from mothlight.engine.session import Progress, Session, image_ids
+from mothlight.engine.stages.encode import EncodeStage
 from mothlight.sql import open_audit
 from mothlight.sql.store import DATABASE
 from tests.engine.conftest import run_audit_in, small_config
@@ -43,6 +46,31 @@ def test_pieces_get_smaller_and_the_audit_goes_on(
         assert short.rows("select pieces from shortage order by place") == [(size,) for size in pieces]
         assert "Failed to allocate" in short.rows("select reason from shortage")[0][0]
         assert whole.rows("select * from shortage") == []
+
+
+def test_an_image_that_has_no_room_alone_is_a_failed_item(
+    tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where pieces can't get smaller, what was in flight is made image by image, and one is set aside."""
+    config = small_config(max_images=150)
+    wanted = Chunk(config.plain_prompt(config.labels[0]), 0, config.chunk_images, 0).image_id(4)
+    whole = EncodeStage.__call__
+
+    def encode(self: EncodeStage, batch: Batch) -> Batch:
+        if wanted in image_ids(batch):
+            raise MemoryError("a picture has no room")
+        return whole(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EncodeStage, "__call__", encode)
+        run_audit_in(tmp_path / "short", models, config)
+    run_audit_in(tmp_path / "whole", models, config)
+    with open_audit(tmp_path / "short") as short, open_audit(tmp_path / "whole") as whole_audit:
+        asked = "select image_id, classifier, predicted, verdict from outcome where wave = 0 order by all"
+        assert short.rows(asked) == [row for row in whole_audit.rows(asked) if row[0] != wanted]
+        ((index, reason, again),) = short.rows("select index, reason, asked_again from item_failure")
+        assert (index, again) == (4, True)
+        assert reason == "there was no memory for it: a picture has no room"
 
 
 def test_where_not_even_one_fits_it_ends(tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch) -> None:

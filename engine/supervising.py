@@ -1,0 +1,180 @@
+"""The work in a process of its own, which is replaced when it dies, or when its device is lost.
+
+What a driver, a graph or the system's memory killer does to a process can't be caught in it. So a parent that does
+nothing but wait forks the one that works; the database has what was committed, and the next one goes on from there, as
+after any `kill -9`. What was in flight is noted in memory that both share. What was in flight twice at a death is made
+again one by one, and what is alone in flight at a third death is the cause: it is set aside, as a failed item.
+"""
+
+import json
+import mmap
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from threading import Lock
+from typing import NoReturn
+
+from mothlight.engine.errors import DeviceLostError
+
+LOST = 75
+"""The exit code of a process whose device is lost (EX_TEMPFAIL of sysexits.h)."""
+SUSPECT, SET_ASIDE = 2, 3
+"""Deaths after which what was in flight is made alone, and not at all."""
+FRUITLESS = 5
+"""Deaths in a row in which nothing was made; then whatever it is, another process does not mend it."""
+NOTED = 1 << 20
+"""Bytes for what is in flight; what has no room is not noted."""
+FORWARDED = (signal.SIGINT, signal.SIGTERM)
+
+
+class Flights:
+    """What is in flight, where a parent sees it after a death; and how many deaths each item has seen."""
+
+    def __init__(self) -> None:
+        self.deaths: Counter[str] = Counter()
+        self.reasons: dict[str, str] = {}
+        """Why an item is set aside."""
+        self._lock = Lock()
+        self._memory = mmap.mmap(-1, NOTED)  # anonymous: shared with the processes that are forked from here
+        self._now: dict[str, None] = {}
+        self._ended = 0
+        self._in_a_row, self._ended_at_blame = 0, 0
+
+    def begin(self, items: Iterable[str]) -> None:
+        """These are made from now on."""
+        with self._lock:
+            self._now |= dict.fromkeys(items)
+            self._note()
+
+    def end(self, items: Iterable[str]) -> None:
+        """These are made."""
+        with self._lock:
+            for item in items:
+                self._now.pop(item, None)
+            self._ended += 1
+            self._note()
+
+    def blame(self, reason: str) -> bool:
+        """What is in flight, for which there is no room, is made alone from now on, and what was alone not at all.
+
+        False if nothing is in flight, or it is not the item's fault: several in a row had no room.
+        """
+        with self._lock:
+            items = list(self._now)
+            self._in_a_row = self._in_a_row + 1 if self._ended == self._ended_at_blame else 1
+            self._ended_at_blame = self._ended
+            if self._in_a_row >= FRUITLESS:
+                return False
+            for item in items:
+                self.deaths[item] = SET_ASIDE if len(items) == 1 else SUSPECT
+                self.reasons[item] = reason
+            self._now = {}
+            self._note()
+        return bool(items)
+
+    def is_suspect(self, item: str) -> bool:
+        """Whether it is to be made alone."""
+        return self.deaths[item] >= SUSPECT
+
+    def is_set_aside(self, item: str) -> bool:
+        """Whether it is not to be made."""
+        return self.deaths[item] >= SET_ASIDE
+
+    def count_death(self) -> tuple[int, bool]:
+        """Count the death of the process that noted; how much was in flight, and whether it led anywhere."""
+        size = int.from_bytes(self._memory[:8], "little")
+        ended, items = json.loads(self._memory[8 : 8 + size]) if size else (0, [])
+        pinned = len(items) == 1
+        for item in items:
+            # only what was alone in flight is surely the cause
+            self.deaths[item] = self.deaths[item] + 1 if pinned else min(self.deaths[item] + 1, SUSPECT)
+            self.reasons[item] = "the process that made it died, three times"
+        self._memory[:8] = bytes(8)
+        self._now, self._ended = {}, 0
+        return len(items), ended > 0 or any(self.deaths[item] < SUSPECT for item in items)
+
+    def _note(self) -> None:
+        text = json.dumps([self._ended, list(self._now)]).encode()
+        if len(text) <= NOTED - 8:
+            self._memory[:8] = bytes(8)  # a death in between is one with nothing in flight
+            self._memory[8 : 8 + len(text)] = text
+            self._memory[:8] = len(text).to_bytes(8, "little")
+
+
+def supervised() -> Flights | int:
+    """Go on in a child process, with what is in flight; in the parent its exit code, once one comes to its end.
+
+    Where processes can't be forked, or threads run already, it goes on in this one.
+    """
+    flights = Flights()
+    if not hasattr(os, "fork") or threading.active_count() > 1:
+        return flights
+    fruitless = 0
+    while True:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        alive, held = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(held)
+            os.setpgid(0, 0)  # a terminal's Ctrl-C reaches the parent, which hands it on: once
+            threading.Thread(target=_die_with_parent, args=(alive,), name="parent", daemon=True).start()
+            return flights
+        os.close(alive)
+        code, stopped = _wait(child)
+        os.close(held)
+        if code >= 0 and code != LOST:
+            return code
+        if stopped:
+            return 128 + stopped
+        how = "lost its device" if code == LOST else f"died of {signal.Signals(-code).name}"
+        in_flight, led_somewhere = flights.count_death()
+        fruitless = 0 if led_somewhere else fruitless + 1
+        if fruitless == FRUITLESS:
+            _say(f"The working process {how}, {FRUITLESS} times before it made anything; what was committed is kept.")
+            return 1
+        _say(f"The working process {how}, with {in_flight} images in flight; another goes on from what is committed.")
+
+
+def _wait(child: int) -> tuple[int, int]:
+    """The child's exit code, negative for the signal that it died of, and the signal that it was asked to stop by."""
+    asked = [0]
+
+    def hand_on(number: int, _frame: object) -> None:
+        asked[0] = number
+        os.kill(child, number)
+
+    def pause(_number: int, _frame: object) -> None:
+        os.kill(child, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os.kill(child, signal.SIGCONT)
+
+    before = {number: signal.signal(number, hand_on) for number in FORWARDED}
+    before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, pause)
+    try:
+        _, status = os.waitpid(child, 0)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return os.waitstatus_to_exitcode(status), asked[0]
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _die_with_parent(alive: int) -> None:
+    """End this process when the parent's end of a pipe closes: there is nobody any more to stop it."""
+    os.read(alive, 1)
+    os._exit(128 + signal.SIGKILL)
+
+
+def leave(error: DeviceLostError) -> NoReturn:
+    """End this process so that another one takes its place; what is committed stands."""
+    sys.stderr.write(f"{error}\n")
+    sys.stderr.flush()
+    os._exit(LOST)
