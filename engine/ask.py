@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -18,12 +18,14 @@ from rich.table import Table
 from mothlight.engine.console import printable
 from mothlight.engine.errors import UserError
 from mothlight.sql import Store
-from mothlight.sql.named import query_names, query_parameters, query_purpose
+from mothlight.sql.beside import DIFFERENCES
+from mothlight.sql.named import query_names, query_parameters, query_purpose, sql_text
 from mothlight.sql.store import Answer
 
 Format = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 MAX_ROWS = 40
+MOST_ROWS = 10_000_000
 IMAGE_COLUMNS = ("image_id", "plain_image_id")
 MOST_PICTURES = 10_000
 WIDE = 400
@@ -39,8 +41,8 @@ class Asked:
     """How an answer is wanted."""
 
     form: Format = "table"
-    limit: int = MAX_ROWS
-    """Rows of a table, for people."""
+    limit: int | None = None
+    """Rows of an answer; None: few of a table, which is for people, and no more than a disk can take of others."""
     seconds: float = 120.0
     """That a statement may take."""
     parquet: Path | None = None
@@ -60,7 +62,7 @@ def answer(
     """
     given = dict(parameters or {})
     if asked.parquet is not None:
-        rows = store.write_parquet(text, asked.parquet, given, seconds=asked.seconds)
+        rows = store.write_parquet(text, asked.parquet, given, seconds=asked.seconds, limit=asked.limit or MOST_ROWS)
         out.write(f"{rows:,} rows in {asked.parquet}\n")
         out.flush()
     if asked.images is not None:
@@ -111,25 +113,37 @@ def _write_pictures(
     return written, rows
 
 
-def show(answer: Answer, form: Format, limit: int, out: TextIO = sys.stdout) -> None:
-    """Print an answer: at most `limit` rows as a table, all of them otherwise, as they come."""
+def show(answer: Answer, form: Format, limit: int | None, out: TextIO = sys.stdout) -> None:
+    """Print an answer, as it comes: at most `limit` rows; without one, few of a table and nearly all otherwise.
+
+    Raises:
+        UserError: no limit was given, and there are more rows than anyone means.
+    """
     names = distinct(answer.columns)
+    rows = islice(answer.rows, limit) if limit else _bounded(answer.rows)
     if form == "json":
         out.write("[")
-        for place, row in enumerate(answer.rows):
+        for place, row in enumerate(rows):
             text = json.dumps(dict(zip(names, map(_plain, row), strict=True)), indent=1, allow_nan=False)
             out.write((",\n " if place else "\n ") + text.replace("\n", "\n "))
         out.write("\n]\n")
     elif form == "csv":
         out.write(",".join(map(_quoted, names)) + "\n")
-        out.writelines(",".join(_quoted(_cell(value)) for value in row) + "\n" for row in answer.rows)
+        out.writelines(",".join(_quoted(_cell(value)) for value in row) + "\n" for row in rows)
     elif form == "markdown":
         out.write(f"| {' | '.join(map(_in_markdown, names))} |\n|{' --- |' * len(names)}\n")
-        out.writelines(f"| {' | '.join(_in_markdown(_text(value)) for value in row)} |\n" for row in answer.rows)
+        out.writelines(f"| {' | '.join(_in_markdown(_text(value)) for value in row)} |\n" for row in rows)
     else:
-        _show_table(answer, limit, out)
+        _show_table(answer, limit or MAX_ROWS, out)
         return
     out.flush()
+
+
+def _bounded(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    for place, row in enumerate(rows):
+        if place == MOST_ROWS:
+            raise UserError(f"There are more than {MOST_ROWS:,} rows: ask for fewer, or say --limit.")
+        yield row
 
 
 def _in_markdown(text: str) -> str:
@@ -178,6 +192,9 @@ def show_queries(out: TextIO = sys.stdout) -> None:
         for one in query_parameters(name):
             how = f"{one.kind}, {one.default} unless given" if one.default is not None else one.kind
             grid.add_row("", f"  {one.name}={one.kind.upper()}  {one.help} ({how})")
+    head, _, _ = sql_text(f"{DIFFERENCES}.sql").partition("\n")
+    grid.add_row(DIFFERENCES, head.removeprefix("-- "))
+    grid.add_row("", "  --against AUDIT  The other audit.")
     _print(out, grid)
 
 

@@ -50,7 +50,8 @@ from mothlight.engine.watching import watch
 from mothlight.reports.answers import write_answers_page
 from mothlight.reports.build import build_report
 from mothlight.sql import Store, open_audit
-from mothlight.sql.named import given_parameters, query_text
+from mothlight.sql.beside import DIFFERENCES, side_by_side
+from mothlight.sql.named import given_parameters, query_text, sql_text
 from mothlight.sql.serve import serving
 from mothlight.sql.store import ASKING_MEMORY, DATABASE
 
@@ -344,22 +345,32 @@ def _answering() -> Iterator[None]:
         raise UserError(f"The answer can't be written: {error.strerror}.") from error
 
 
-def query_command(audit: Path, name: str | None, given: Sequence[str], asked: Asked, memory: str) -> None:
-    """Print what a named query gives, or which there are.
+def query_command(
+    audit: Path, name: str | None, given: Sequence[str], asked: Asked, memory: str, against: Path | None
+) -> None:
+    """Print what a named query gives, or which there are; `differences` of this audit and another one.
 
     Raises:
-        UserError: there is none of that name, or it takes other parameters.
+        UserError: there is none of that name, it takes other parameters, or the other audit is missing or too many.
     """
     if name is None:
         _opened(audit).close()
         with _answering():
             show_queries()
         return
-    text = query_text(name)
-    parameters = given_parameters(name, given)
+    text = sql_text(f"{DIFFERENCES}.sql") if name == DIFFERENCES else query_text(name)
+    parameters = {} if name == DIFFERENCES else given_parameters(name, given)
     if words := sorted(set(re.findall(r"\$(\w+)", text)) - parameters.keys()):
         raise UserError(f"The query `{name}` needs {', '.join(words)}: it serves the report; ask with `mothlight sql`.")
-    with _opened(audit, locked_down=True, memory=memory) as store, _answering():
+    if (name == DIFFERENCES) != (against is not None):
+        raise UserError(f"The query `{DIFFERENCES}`, and no other, takes --against with another audit.")
+    with ExitStack() as stack:
+        store = stack.enter_context(_opened(audit, locked_down=True, memory=memory))
+        if against is not None:
+            same = against.exists() and database_of(against).samefile(store.path)
+            other = store if same else stack.enter_context(_opened(against, locked_down=True, memory=memory))
+            store = stack.enter_context(side_by_side(store, other))
+        stack.enter_context(_answering())
         answer(store, text, asked, parameters)
 
 

@@ -23,7 +23,7 @@ from pyarrow import flight
 
 from mothlight.sql.faults import was_interrupted
 from mothlight.sql.remote import SOCKET, address
-from mothlight.sql.store import Store
+from mothlight.sql.store import LOCK_DOWN, Store
 
 SECONDS = 60.0
 """That a statement may take, unless its ticket asks for less."""
@@ -167,7 +167,7 @@ def serving(store: Store) -> Iterator[None]:
     if not Path(store.path).is_file():
         yield
         return
-    store.connection.execute("set enable_external_access = false; set lock_configuration = true")
+    store.connection.execute(LOCK_DOWN)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     socket = folder / SOCKET
     socket.unlink(missing_ok=True)  # of one that was killed: the file's lock is ours

@@ -79,6 +79,20 @@ def test_a_parquet_file_holds_all_rows(audit: Path, tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [path]
 
 
+def test_no_form_gives_more_rows_than_asked_or_meant(
+    audit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = "select range as n from range(5000)"
+    with open_audit(audit, locked_down=True) as store:
+        assert len(said(store, many, "csv", limit=7).splitlines()) == 8
+        assert len(json.loads(said(store, many, "json", limit=7))) == 7
+        said(store, many, parquet=tmp_path / "rows.parquet", limit=4500)
+        assert pq.read_table(tmp_path / "rows.parquet").column("n").to_pylist() == [*range(4500)]
+        monkeypatch.setattr("mothlight.engine.ask.MOST_ROWS", 100)
+        with pytest.raises(UserError, match="more than 100 rows: ask for fewer, or say --limit"):
+            said(store, many, "csv")
+
+
 def test_the_pictures_of_rows(audit: Path, tmp_path: Path) -> None:
     with open_audit(audit, locked_down=True) as store:
         wanted = "select image_id, classifier from outcome where label = 'fly' order by image_id limit 7"

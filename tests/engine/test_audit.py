@@ -256,6 +256,7 @@ def test_the_database_is_asked_from_the_command_line(whole: Path, tmp_path: Path
     assert json.loads(output("sql", audit, "select 1 as a, null as b", "--json")) == [{"a": 1, "b": None}]
     assert output("sql", audit, "select 1 as a, 'x,y' as b", "--csv") == 'a,b\n1,"x,y"\n'
     assert "generator_misses" in output("query", audit, "ledger")
+    assert output("query", audit, "differences", "--against", audit).startswith("what  classifier  label")
     image_id = ask(whole, "select image_id from image limit 1")[0][0]
     output("image", audit, image_id, "--out", str(tmp_path / "x.jpg"))
     assert (tmp_path / "x.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
@@ -293,6 +294,8 @@ def test_the_commands_of_the_readme_run(whole: Path, tmp_path: Path, root: Path)
         (["sql", "AUDIT", "select * from read_text('/etc/passwd')"], "SQL: "),
         (["sql", "nowhere"], "There is no audit at nowhere."),
         (["query", "AUDIT", "nonsense"], "There is no query `nonsense`; there are budget"),
+        (["query", "AUDIT", "differences"], "`differences`, and no other, takes --against"),
+        (["query", "AUDIT", "ledger", "--against", "AUDIT"], "and no other, takes --against"),
         (["query", "AUDIT", "example_pairs"], "needs classifier, hypothesis, limit"),
         (["image", "AUDIT", "zzz", "--out", "x.jpg"], "No image in "),
         (["report", "nowhere"], "There is no audit at nowhere."),
