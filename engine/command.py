@@ -35,10 +35,10 @@ from mothlight.engine.models.runner import LoadBackend, no_backend
 from mothlight.engine.opening import Models, load_models, open_database
 from mothlight.engine.pace import pace
 from mothlight.engine.pace import show as show_pace
-from mothlight.engine.pictures import write_finding, write_where
+from mothlight.engine.pictures import chosen_images, write_finding, write_where
 from mothlight.engine.records import identify
 from mothlight.engine.score import load_truth, score
-from mothlight.engine.session import Session, other_conditions
+from mothlight.engine.session import Progress, Session, other_conditions
 from mothlight.engine.stopping import check, stoppable
 from mothlight.engine.streams import discard, tolerant
 from mothlight.engine.suite.ask import STATUSES, run
@@ -387,6 +387,24 @@ def image_command(audit: Path, image_id: str, out: Path) -> Path:
     except OSError as error:
         raise UserError(f"Can't write {out}: {error.strerror}.") from error
     return out
+
+
+def remake_command(audit: Path, finding: int | None, where: str | None, load_backend: LoadBackend = no_backend) -> str:
+    """Make pictures again that were not kept, and keep them; what was done, in a line.
+
+    Raises:
+        UserError: neither or both of finding and condition are given, or nothing is found.
+    """
+    if (finding is None) == (where is None):
+        raise UserError("Say which pictures: --finding with its number, or --where with a condition.")
+    with _opened(audit, locked_down=True) as store:
+        ((text, folder, budget),) = store.rows("select settings, folder, finished_budget from audit")
+        images = chosen_images(store, finding, where)
+    config = stored_config(text, budget)
+    models = load_models(config, Path(folder), load_backend)
+    with open_audit(audit, read_only=False) as store, Session(config, models, store, Progress()) as session:
+        made = session.remake(images)
+    return f"{made:,} of {len(images):,} pictures were made again; the others were kept."
 
 
 def images_command(audit: Path, finding: int | None, where: str | None, out: Path, limit: int) -> str:

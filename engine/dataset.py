@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.engine.pictures import folder_name
+from mothlight.engine.remake import require_pictures
 from mothlight.sql import Store
 
 Layout = Literal["imagefolder", "webdataset", "parquet"]
@@ -43,6 +44,7 @@ def export(store: Store, condition: str, layout: str, out: Path) -> int:
     found = [row[0] for row in sorted(answers[0].rows, key=lambda row: (*row[1:], row[0]))]
     if not found:
         raise UserError(f"No picture is so: {condition}.")
+    require_pictures(store, found)
     beside = out.with_name(f".{out.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mothlight.engine.errors import DiskFullError, UserError
+from mothlight.engine.remake import require_pictures
 from mothlight.sql import Store
 
 COLUMNS = ("image_id", "classifier", "label", "predicted", "description", "phase", "index", "score", "verdict")
@@ -39,11 +40,28 @@ def write_where(store: Store, condition: str, out: Path, limit: int) -> tuple[in
     return _write(store, rows, out, limit)
 
 
+def chosen_images(store: Store, finding: int | None, condition: str | None) -> list[str]:
+    """The ids of a finding's pairs, or of the images for which a condition on the view `outcome` holds.
+
+    Raises:
+        UserError: DuckDB refuses the condition, or there is none.
+    """
+    if condition is None:
+        found = [image_id for (image_id,) in store.step("finding_pairs", finding=finding)]
+    else:
+        answers = store.ask(f"select distinct image_id from outcome where ({condition}\n) order by image_id")  # noqa: S608  # as above
+        found = [row[0] for one in answers[:1] for row in one.rows]
+    if not found:
+        raise UserError("No image is so.")
+    return found
+
+
 def _write(store: Store, rows: Sequence[dict[str, Any]], out: Path, limit: int) -> tuple[int, int]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty; name another --out.")
     images = list(dict.fromkeys(row["image_id"] for row in rows))  # several classifiers may have named one
     chosen = set(images[:limit])
+    require_pictures(store, images[:limit])
     try:
         out.mkdir(parents=True, exist_ok=True)
         with (out / LISTING).open("x", encoding="utf-8", newline="") as file:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mothlight.engine.audit.clock import Clock, OutOfTimeError
@@ -28,8 +29,9 @@ from mothlight.engine.executor.writer import CaptionWriter, SecondWriter, Writer
 from mothlight.engine.host import Host, available_threads
 from mothlight.engine.models.engines import Engines, choose
 from mothlight.engine.models.tensorrt import Tell
-from mothlight.engine.opening import Models
+from mothlight.engine.opening import Models, gate_bounds
 from mothlight.engine.records import Chunk, Plan
+from mothlight.engine.remake import is_sampled, not_kept, remake
 from mothlight.engine.stages.caption import Captioner, CaptionStep, build_captioner
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, gate_stage
 from mothlight.engine.stages.embed import EmbedStage, embed_texts
@@ -116,8 +118,12 @@ class Session:
         self.pieces = config.batch
         """Images that go through a graph at once, at most."""
         self.shortages: list[tuple[int, str]] = []
-        self._open()
         self.names = [(bundle.manifest.name, bundle.manifest.labels) for bundle in models.classifiers]
+        self.accepted = {label.name: {label.name, *label.accepted} for label in config.labels}
+        self.gate_upper = gate_bounds(config, models.gate).upper
+        self._keeps_all = False
+        self._phase = ""
+        self._open()
         self.run_id = 0
         self._measured: tuple[float, Batch] | None = None
         self._title, self._found = "", 0
@@ -147,7 +153,7 @@ class Session:
             self.engines.device,
             [self.generate, *judging_stages(config, models, self.engines)],
             config.batch,
-            keep=[EncodeStage()],
+            keep=[EncodeStage(self._kept)],
             keepers=1 if self.engines.device.unified else self.threads,
             without=["images"],
         )
@@ -260,6 +266,50 @@ class Session:
             self.clock.report_seconds = perf_counter() - start
         return self.clock.budget(images, begun_under)
 
+    def _kept(self, batch: Batch) -> list[bool]:
+        """Which pictures of a finished batch stay in the database."""
+        whole = self.config.keep_images == "all" or (self.config.keep_images == "failures" and self._phase == "reserve")
+        if whole or self._keeps_all or batch.chunk.first_index >= ELSEWHERE:
+            return [True] * len(batch.indices)
+        if self.config.keep_images == "none":
+            return [False] * len(batch.indices)
+        passed = batch.arrays["gate"].astype(np.float64) >= self.gate_upper
+        accepted = self.accepted[batch.chunk.prompt.label]
+        wrong = [
+            any(
+                labels[batch.arrays[f"indices_{place}"][row, 0]] not in accepted
+                for place, (_, labels) in enumerate(self.names)
+            )
+            for row in range(len(batch.indices))
+        ]
+        sampled = [is_sampled(image_id) for image_id in image_ids(batch)]
+        return [bool(passed[row] and wrong[row]) or sampled[row] for row in range(len(batch.indices))]
+
+    def remake(self, images: Sequence[str]) -> int:
+        """Make those pictures of some images again that were not kept, and keep them; how many."""
+        again = not_kept(self.store, images, self.config.batch)
+
+        def make(batches: Sequence[Batch], take: Sink) -> None:
+            of: dict[Chunk, list[Batch]] = {}
+            for batch in batches:
+                of.setdefault(batch.chunk, []).append(batch)
+            for part in by_prompts(list(of), self._prepared):
+                self.generate.prepare([chunk.prompt for chunk in part])
+                self._run([batch for chunk in part for batch in of[chunk]], take)
+            self._check_time()
+
+        self._keeps_all = True
+        try:
+            return remake(self.store, again, make) if again else 0
+        finally:
+            self._keeps_all = False
+
+    def _forget(self, images: Sequence[str]) -> None:
+        """Let go of pictures that were needed for a while, where none is kept."""
+        if self.config.keep_images == "none" and images:
+            none = pa.nulls(len(images), pa.binary())
+            self.store.set_pictures(pa.table({"image_id": pa.array(images, pa.string()), "jpeg": none}))
+
     def _noted(self, sink: Sink, items: Items) -> Sink:
         """The sink, after which a batch is in flight no longer."""
 
@@ -298,6 +348,7 @@ class Session:
 
     def make(self, plans: Sequence[Plan]) -> None:
         """See `audit.loop.Mechanism`."""
+        self._phase = plans[0].phase
         first = True
         while True:
             chunks = missing_chunks(self.store, plans, self.config.chunk_images)
@@ -316,7 +367,7 @@ class Session:
             self.clock.start()
         writer = Writer(self.store, self.run_id, self.names, self._advance, self.failures)
         start = perf_counter()
-        for part in by_prompts(chunks, max(PREPARED_BYTES // max(self.generate.prompt_bytes, 1), 1)):
+        for part in by_prompts(chunks, self._prepared):
             self.generate.prepare([chunk.prompt for chunk in part])
             stats: Sequence[StageStats] = ()
             try:
@@ -330,6 +381,11 @@ class Session:
         self._try_again(plans)
         if chunks:
             self._note_time(plans[0].wave, "images", perf_counter() - start)
+
+    @property
+    def _prepared(self) -> int:
+        """How many prompts are prepared at once."""
+        return max(PREPARED_BYTES // max(self.generate.prompt_bytes, 1), 1)
 
     def _run(self, batches: Iterable[Batch], sink: Sink) -> Sequence[StageStats]:
         """All of them together, but those by themselves, image by image, that were in flight when a process died."""
@@ -388,6 +444,7 @@ class Session:
         self.store.append("caption_failure", reasons)
         alone = [one for one in ids if self.flights.is_suspect(CAPTION_OF + one) and one not in aside]
         ids = [one for one in ids if not self.flights.is_suspect(CAPTION_OF + one)]
+        self.remake([*ids, *alone])
         at_once = COMMITTED * self.config.batch
         chunks = [ids[at : at + at_once] for at in range(0, len(ids), at_once)]
         ((wave,),) = self.store.rows("select max(wave) from wave")
@@ -404,6 +461,7 @@ class Session:
             stats = pipeline.run(self._in_time(kept_pictures(pictures, chunks, self.pieces), caption_ids), sink)
             for one in alone:
                 pipeline.run(self._in_time(kept_pictures(pictures, [[one]], self.pieces), caption_ids), sink)
+        self._forget([*ids, *alone])
         self._note_stages(wave, stats)
         self._note_time(wave, "captions", perf_counter() - start)
         self._check_time()

@@ -38,7 +38,7 @@ class Flights:
         self.reasons: dict[str, str] = {}
         """Why an item is set aside."""
         self._lock = Lock()
-        self._memory = mmap.mmap(-1, NOTED)  # anonymous: shared with the processes that are forked from here
+        self._memory = mmap.mmap(-1, 1 + 2 * NOTED)  # anonymous: shared with the processes that are forked from here
         self._now: dict[str, None] = {}
         self._ended = 0
         self._in_a_row, self._ended_at_blame = 0, 0
@@ -85,23 +85,27 @@ class Flights:
 
     def count_death(self) -> tuple[int, bool]:
         """Count the death of the process that noted; how much was in flight, and whether it led anywhere."""
-        size = int.from_bytes(self._memory[:8], "little")
-        ended, items = json.loads(self._memory[8 : 8 + size]) if size else (0, [])
+        start = 1 + self._memory[0] * NOTED
+        size = int.from_bytes(self._memory[start : start + 8], "little")
+        ended, items = json.loads(self._memory[start + 8 : start + 8 + size]) if size else (0, [])
         pinned = len(items) == 1
         for item in items:
             # only what was alone in flight is surely the cause
             self.deaths[item] = self.deaths[item] + 1 if pinned else min(self.deaths[item] + 1, SUSPECT)
             self.reasons[item] = "the process that made it died, three times"
-        self._memory[:8] = bytes(8)
         self._now, self._ended = {}, 0
+        self._note()
         return len(items), ended > 0 or any(self.deaths[item] < SUSPECT for item in items)
 
     def _note(self) -> None:
         text = json.dumps([self._ended, list(self._now)]).encode()
-        if len(text) <= NOTED - 8:
-            self._memory[:8] = bytes(8)  # a death in between is one with nothing in flight
-            self._memory[8 : 8 + len(text)] = text
-            self._memory[:8] = len(text).to_bytes(8, "little")
+        if len(text) > NOTED - 8:
+            return
+        # in the half that does not count, which then does: a death in between finds the note of before
+        other = 1 - self._memory[0]
+        start = 1 + other * NOTED
+        self._memory[start : start + 8 + len(text)] = len(text).to_bytes(8, "little") + text
+        self._memory[0] = other
 
 
 def supervised() -> Flights | int:

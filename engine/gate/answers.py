@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.engine.records import identify
+from mothlight.engine.remake import require_pictures
 from mothlight.sql import Store
 
 TABLE = "answers.csv"
@@ -53,6 +54,7 @@ def write_sample(store: Store, sampled: Sequence[Sampled], folder: Path) -> None
         for one in sampled:
             file = folder / "images" / f"{one.image_id}.jpg"
             if not file.is_file():
+                require_pictures(store, [one.image_id])
                 ((_, jpeg),) = store.step("pictures", images=[one.image_id])
                 file.write_bytes(jpeg)
         beside = folder / f".{TABLE}.new"

@@ -100,5 +100,10 @@ def _frozen(
                 plain_said=pair["plain_predicted"],
             )
         )
+    if not own:
+        raise UserError(
+            f"Not one pair of finding {row['finding']} has its pictures: `mothlight remake AUDIT --finding "
+            f"{row['finding']}` makes them again."
+        )
     kept = {key: row[key] for key in SuiteFinding.model_fields if key != "pairs"}
     return SuiteFinding(**kept, pairs=tuple(own))
