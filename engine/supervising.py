@@ -14,10 +14,12 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from threading import Lock
 from typing import NoReturn
 
 from mothlight.engine.errors import DeviceLostError
+from mothlight.engine.streams import finish
 
 LOST = 75
 """The exit code of a process whose device is lost (EX_TEMPFAIL of sysexits.h)."""
@@ -27,7 +29,6 @@ FRUITLESS = 5
 """Deaths in a row in which nothing was made; then whatever it is, another process does not mend it."""
 NOTED = 1 << 20
 """Bytes for what is in flight; what has no room is not noted."""
-FORWARDED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Flights:
@@ -108,14 +109,15 @@ class Flights:
         self._memory[0] = other
 
 
-def supervised() -> Flights | int:
-    """Go on in a child process, with what is in flight; in the parent its exit code, once one comes to its end.
+def supervised() -> Flights:
+    """Go on in a child process, with what is in flight; the parent ends with its exit code, once one comes to its end.
 
     Where processes can't be forked, or threads run already, it goes on in this one.
     """
     flights = Flights()
     if not hasattr(os, "fork") or threading.active_count() > 1:
         return flights
+    signals = _Signals()
     fruitless = 0
     while True:
         sys.stdout.flush()
@@ -125,45 +127,62 @@ def supervised() -> Flights | int:
         if child == 0:
             os.close(held)
             os.setpgid(0, 0)  # a terminal's Ctrl-C reaches the parent, which hands it on: once
+            signals.restore()
             threading.Thread(target=_die_with_parent, args=(alive,), name="parent", daemon=True).start()
             return flights
         os.close(alive)
-        code, stopped = _wait(child)
+        code = signals.wait(child)
         os.close(held)
         if code >= 0 and code != LOST:
-            return code
-        if stopped:
-            return 128 + stopped
+            _end(code)
+        if signals.asked:
+            _end(128 + signals.asked)
         how = "lost its device" if code == LOST else f"died of {signal.Signals(-code).name}"
         in_flight, led_somewhere = flights.count_death()
         fruitless = 0 if led_somewhere else fruitless + 1
         if fruitless == FRUITLESS:
             _say(f"The working process {how}, {FRUITLESS} times before it made anything; what was committed is kept.")
-            return 1
+            _end(1)
         _say(f"The working process {how}, with {in_flight} images in flight; another goes on from what is committed.")
 
 
-def _wait(child: int) -> tuple[int, int]:
-    """The child's exit code, negative for the signal that it died of, and the signal that it was asked to stop by."""
-    asked = [0]
+class _Signals:
+    """What the parent does with signals, to its end: it hands them on."""
 
-    def hand_on(number: int, _frame: object) -> None:
-        asked[0] = number
-        os.kill(child, number)
+    def __init__(self) -> None:
+        self.child = 0
+        self.asked = 0
+        """The signal by which it was asked to stop."""
+        hear = {signal.SIGINT: self._hand_on, signal.SIGTERM: self._hand_on, signal.SIGTSTP: self._pause}
+        self.before = {number: signal.signal(number, handler) for number, handler in hear.items()}
 
-    def pause(_number: int, _frame: object) -> None:
-        os.kill(child, signal.SIGSTOP)
-        os.kill(os.getpid(), signal.SIGSTOP)
-        os.kill(child, signal.SIGCONT)
-
-    before = {number: signal.signal(number, hand_on) for number in FORWARDED}
-    before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, pause)
-    try:
-        _, status = os.waitpid(child, 0)
-    finally:
-        for number, handler in before.items():
+    def restore(self) -> None:
+        """In the child, as it was before."""
+        for number, handler in self.before.items():
             signal.signal(number, handler)
-    return os.waitstatus_to_exitcode(status), asked[0]
+
+    def wait(self, child: int) -> int:
+        """A child's exit code, negative for the signal that it died of."""
+        self.child = child
+        if self.asked:
+            self._hand_on(self.asked, None)  # it came in between
+        _, status = os.waitpid(child, 0)
+        self.child = 0
+        return os.waitstatus_to_exitcode(status)
+
+    def _hand_on(self, number: int, _frame: object) -> None:
+        self.asked = number
+        self._tell(number)
+
+    def _pause(self, _number: int, _frame: object) -> None:
+        self._tell(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._tell(signal.SIGCONT)
+
+    def _tell(self, number: int) -> None:
+        if self.child:
+            with suppress(ProcessLookupError):
+                os.kill(self.child, number)
 
 
 def _say(line: str) -> None:
@@ -179,6 +198,11 @@ def _die_with_parent(alive: int) -> None:
 
 def leave(error: DeviceLostError) -> NoReturn:
     """End this process so that another one takes its place; what is committed stands."""
-    sys.stderr.write(f"{error}\n")
-    sys.stderr.flush()
-    os._exit(LOST)
+    _say(str(error))
+    _end(LOST)
+
+
+def _end(code: int) -> NoReturn:
+    """At once: while Python winds itself up, a signal more would make another exit code."""
+    finish()
+    os._exit(code)

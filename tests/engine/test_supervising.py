@@ -28,23 +28,22 @@ supervised = cli.supervised
 
 def broken():
     flights = supervised()
-    if not isinstance(flights, int):
-        from mothlight.engine.errors import DeviceLostError
-        from mothlight.engine.session import image_ids
-        from mothlight.engine.stages.encode import EncodeStage
+    from mothlight.engine.errors import DeviceLostError
+    from mothlight.engine.session import image_ids
+    from mothlight.engine.stages.encode import EncodeStage
 
-        whole = EncodeStage.__call__
+    whole = EncodeStage.__call__
 
-        def encode(self, batch):
-            if wanted in image_ids(batch):
-                if fault == "die":
-                    os.kill(os.getpid(), signal.SIGSEGV)
-                if not once.exists():
-                    once.touch()
-                    raise DeviceLostError("the device is lost, encoding: CUDA_ERROR_ILLEGAL_ADDRESS")
-            return whole(self, batch)
+    def encode(self, batch):
+        if wanted in image_ids(batch):
+            if fault == "die":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if not once.exists():
+                once.touch()
+                raise DeviceLostError("the device is lost, encoding: CUDA_ERROR_ILLEGAL_ADDRESS")
+        return whole(self, batch)
 
-        EncodeStage.__call__ = encode
+    EncodeStage.__call__ = encode
     return flights
 
 cli.supervised = broken
