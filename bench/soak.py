@@ -1,9 +1,10 @@
 """Small audits that are killed, stopped and read all the while: `soak.py --minutes 30`.
 
 Each audit of the built-in world (renderer) is started again and again until it ends: killed at a random moment (SIGKILL
-to its whole group, or SIGINT, or SIGTERM), while another process asks its database. At its end what it found must be
-byte for byte what an undisturbed audit finds. Last line: JSON, with the bound that so many trials without a fault give
-(3/N, 95 %).
+to its whole group, or SIGINT, or SIGTERM; or SIGKILL to its working process, which is replaced), while another process
+asks its database. At its end what it found must be byte for byte what an undisturbed audit finds. Last line: JSON, with
+the bound that so many trials without a fault give (3/N, 95 %), and how the undisturbed ones' memory grows: MiB a
+minute, a line through the second half of each.
 """
 
 import argparse
@@ -16,8 +17,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from statistics import linear_regression, median
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
 
@@ -42,6 +45,8 @@ labels = [{{ name = "fly", hypernym = "insect" }}, {{ name = "butterfly", hypern
 """
 STOPS = 6
 """Then an audit may end."""
+WORKERS = 0.3
+"""So often the working process is killed first, and replaced."""
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 ENDS = {
     -signal.SIGKILL: "killed",
@@ -83,13 +88,34 @@ def read_until(out: Path, ended: Event, reads: Counter[str]) -> None:
             reads[type(error).__name__] += 1
 
 
-def peak(process: "subprocess.Popen[bytes]") -> int:
-    """Resident MiB of a process."""
+def worker(process: "subprocess.Popen[bytes]") -> int | None:
+    """The process that works for an audit's."""
     try:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) // 1024
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    except OSError:
+        return None
+    return int(children[0]) if children else None
+
+
+def resident(process: "subprocess.Popen[bytes]") -> float:
+    """Resident MiB of the process that works for an audit's."""
+    try:
+        status = Path(f"/proc/{worker(process)}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
     except (OSError, IndexError):
-        return 0
+        return 0.0
+
+
+def undisturbed(toml: Path, out: Path) -> float | None:
+    """An audit to its end; MiB a minute by which its memory grows in its second half."""
+    process = start(toml, out)
+    begun = time.monotonic()
+    seen: list[tuple[float, float]] = []
+    while process.poll() is None:
+        seen.append((time.monotonic() - begun, resident(process)))
+        time.sleep(0.2)
+    half = [(seconds, mib) for seconds, mib in seen[len(seen) // 2 :] if mib]
+    return 60 * linear_regression(*zip(*half, strict=True)).slope if len(half) > 2 else None
 
 
 def disturbed(toml: Path, out: Path, rng: random.Random, ends: Counter[str], memory: list[int]) -> None:
@@ -99,7 +125,12 @@ def disturbed(toml: Path, out: Path, rng: random.Random, ends: Counter[str], mem
         until = time.monotonic() + (600 if attempt == STOPS else rng.choice([rng.uniform(1, 3), rng.uniform(1, 9)]))
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.1)
-        memory.append(peak(process))
+        memory.append(round(resident(process)))
+        if process.poll() is None and rng.random() < WORKERS and (pid := worker(process)) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                ends["worker replaced"] += 1
+            time.sleep(rng.uniform(0, 4))
         if process.poll() is None:
             how = rng.choice(SIGNALS)
             if how is signal.SIGKILL:
@@ -124,6 +155,7 @@ def main() -> None:
     ends: Counter[str] = Counter()
     reads: Counter[str] = Counter()
     memory: list[int] = []
+    slopes: list[float | None] = []
     audits, different = 0, 0
     end = time.monotonic() + 60 * arguments.minutes
     with TemporaryDirectory() as name:
@@ -133,7 +165,7 @@ def main() -> None:
             toml = folder / f"{audits}.toml"
             toml.write_text(SETTINGS.format(seed=rng.randrange(1000)))
             whole, out = folder / f"whole-{audits}", folder / f"out-{audits}"
-            start(toml, whole).wait()
+            slopes.append(undisturbed(toml, whole))
             ended = Event()
             reader = Thread(target=read_until, args=(out, ended, reads))
             reader.start()
@@ -144,10 +176,12 @@ def main() -> None:
                 reader.join()
             different += found(out) != found(whole)
             print(f"  {audits} audits, {different} different; {dict(ends)}; reads {dict(reads)}", flush=True)
-    disturbances = ends["killed"] + ends["stopped"]
+    disturbances = ends["killed"] + ends["stopped"] + ends["worker replaced"]
+    growth = sorted(one for one in slopes if one is not None)
     bound = 3 / disturbances if disturbances and not different else None
     print(json.dumps({
         "audits": audits, "different": different, "ends": ends, "reads": reads, "bound": bound,
+        "mib_a_minute": [round(one, 1) for one in (growth[0], median(growth), growth[-1])] if growth else None,
         "largest_mib": max(memory), "smallest_mib": min(one for one in memory if one),
     }))  # fmt: skip
 

@@ -56,7 +56,7 @@ def lines(store: Store) -> Iterator[Table | str]:
     rows, sentence = pace(store)
     table = Table(box=SIMPLE, pad_edge=False)
     table.add_column("stage")
-    for name in ("images", "batch", "workers", "busy s", "for input s", "for room s", "images/s", "busy"):
+    for name in ("images", "batch", "workers", "busy s", "for input s", "for room s", "queue", "images/s", "busy"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -65,6 +65,7 @@ def lines(store: Store) -> Iterator[Table | str]:
             f"{row['batch']:g}",
             str(row["workers"]),
             *(f"{row[name]:,.1f}" for name in ("busy", "waiting_for_input", "waiting_for_room")),
+            f"{row['queue'] or 0:.1f}",
             f"{row['images_per_second'] or 0:,.1f}",
             share(row["busy_share"]),
         )

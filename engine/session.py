@@ -337,7 +337,7 @@ class Session:
         """How much of the disk so many more images will take, about."""
         _, batch = self._timed()
         pictures = [len(jpeg) for jpeg in batch.arrays["jpeg"] if jpeg is not None]
-        mean = sum(pictures) / max(len(pictures), 1)
+        mean = sum(pictures) / max(len(pictures), 1) if self.config.keep_images != "none" else 0.0
         return images * image_bytes(mean, batch.arrays["embedding"].shape[1], len(self.names))
 
     def _advance(self, images: int) -> None:
@@ -510,6 +510,7 @@ class Session:
                     "lanes": stat.lanes,
                     "input_seconds": stat.for_input,
                     "room_seconds": stat.for_room,
+                    "queued_seconds": stat.queued,
                 }
                 for stat in stats
             ],

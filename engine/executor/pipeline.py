@@ -47,6 +47,8 @@ class StageStats:
     """Seconds in which its streams waited for what another stage makes, summed over them."""
     for_room: float = 0.0
     """Seconds in which they waited for a slot, summed over them."""
+    queued: float = 0.0
+    """Seconds for which batches lay ready for it, summed over them; by the time that the run took, its mean queue."""
 
 
 class Pipeline:
@@ -390,14 +392,17 @@ class _Run:
         lane = (stage.name, issued.number % stage.lanes)
         free = self.ends.get(lane, 0.0)
         self.ends[lane] = end
-        ready = free
+        made = 0.0
         for name in stage.reads:
             maker = self._maker(name)
             if self.first is not None and not (maker.on_host and not self.pipeline.device.unified):
-                ready = max(ready, issued.spans[maker.name][1].event.seconds_since(self.first))
+                made = max(made, issued.spans[maker.name][1].event.seconds_since(self.first))
+        ready = max(free, made)
         stat = self.stats[stage.name]
+        if made:
+            stat.queued += max(start - made, 0.0)
         stat.for_input += max(min(start, ready) - free, 0.0)
-        stat.for_room += max(start - max(free, ready), 0.0)
+        stat.for_room += max(start - ready, 0.0)
 
     def _add(self, name: str, batch: Batch, seconds: float) -> None:
         with self.lock:

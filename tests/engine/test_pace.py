@@ -44,7 +44,8 @@ def test_every_stage_s_time_adds_up(traced: Path) -> None:
         assert row["images"] == images
         waited = row["busy"] + row["waiting_for_input"] + row["waiting_for_room"]
         assert 0 < row["busy"] <= waited <= 1.02 * seconds * row["workers"]
-    assert by_stage["generate"]["waiting_for_input"] == 0
+    assert by_stage["generate"]["waiting_for_input"] == by_stage["generate"]["queue"] == 0
+    assert 0 < by_stage["gate"]["queue"] < 20  # batches: no more can be under way
     assert by_stage["gate"]["waiting_for_input"] > 0
     assert any(words in sentence for words in (*ADVICE.values(), "No stage sets the pace"))
 
