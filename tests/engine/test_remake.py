@@ -10,6 +10,7 @@ from mothlight.engine.config import ServedGenerator
 from mothlight.engine.errors import UserError
 from mothlight.engine.opening import Models
 from mothlight.engine.remake import is_sampled
+from mothlight.reports.build import build_report
 from mothlight.sql import open_audit
 from tests.engine.conftest import run_audit_in, small_config
 
@@ -61,8 +62,12 @@ def test_an_audit_finds_the_same_whatever_it_keeps(whole: Path, tmp_path: Path, 
 
 def test_a_finding_s_pairs_are_made_again(whole: Path, tmp_path: Path, models: Models) -> None:
     run_audit_in(tmp_path, models, small_config(keep_images="none"))
+    again = "<code>mothlight remake AUDIT --finding 1</code>"
+    with open_audit(tmp_path) as store:
+        assert again in build_report(store, tmp_path / "report").read_text()
     remake_command(tmp_path, 1, None)
     with open_audit(tmp_path) as store:
+        assert again not in build_report(store, tmp_path / "report").read_text()
         ((key, classifier),) = store.rows("select hypothesis_id, classifier from findings where finding = 1")
         rows = store.query("example_pairs", hypothesis=key, classifier=classifier, limit=1000)
         ((pairs,),) = store.rows(
