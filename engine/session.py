@@ -402,6 +402,8 @@ class Session:
             batches = [batch for batch in batches if batch.chunk not in of]
         stats = self._run_together(batches, sink)
         for batch in alone:
+            if self._too_late:
+                break  # else what is set aside could end a chunk that lacks images
             (image_id,) = image_ids(batch)
             if self.flights.is_set_aside(image_id):
                 sink(batch.with_failures({batch.indices[0]: self.flights.reasons[image_id]}))

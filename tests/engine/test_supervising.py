@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from mothlight.engine.audit.clock import Clock, OutOfTimeError
+from mothlight.engine.audit.waves import first_look
 from mothlight.engine.device import raise_if_lost
 from mothlight.engine.errors import DeviceLostError
-from mothlight.engine.opening import Models
+from mothlight.engine.opening import Models, open_database
 from mothlight.engine.records import Chunk
-from mothlight.engine.supervising import FRUITLESS, Flights
+from mothlight.engine.session import Progress, Session
+from mothlight.engine.supervising import FRUITLESS, SET_ASIDE, SUSPECT, Flights
 from mothlight.sql import open_audit
+from mothlight.sql.store import DATABASE
 from tests.engine.conftest import run_audit_in, small_config, toml_of
 
 BROKEN = """
@@ -140,6 +144,30 @@ def test_a_signal_to_the_parent_ends_both(toml: Path, tmp_path: Path, number: si
             continue
         return
     pytest.fail("the worker lives on")
+
+
+def test_a_deadline_among_what_is_made_alone_leaves_the_chunk_to_be_made(tmp_path: Path, models: Models) -> None:
+    config = small_config(max_images=150)
+    plans = first_look(config)
+    images = [
+        image_id for chunk in plans[0].chunks(config.chunk_images) for image_id in map(chunk.image_id, chunk.indices)
+    ]
+    flights = Flights()
+    flights.deaths.update(dict.fromkeys(images, SUSPECT))
+    flights.deaths[images[-1]] = SET_ASIDE
+    flights.reasons[images[-1]] = "it died"
+    clock = Clock(config.max_images, end=0.0)
+    with (
+        open_database(tmp_path / DATABASE, config, models, Path()) as store,
+        Session(config, models, store, Progress(), clock=clock, flights=flights) as session,
+    ):
+        with pytest.raises(OutOfTimeError):
+            session.make(plans)
+        assert store.rows("select count(*) from chunk") == [(0,)]
+        session.clock.end, session._too_late = None, False
+        session.make(plans)
+        assert store.rows("select count(*) from image") == [(sum(plan.images for plan in plans) - 1,)]
+        assert store.rows("select reason, asked_again from item_failure") == [("it died", True)]
 
 
 def test_who_is_suspected() -> None:
