@@ -2,7 +2,8 @@
 
 Each audit of the built-in world (renderer) is started again and again until it ends: killed at a random moment (SIGKILL
 to its whole group, or SIGINT, or SIGTERM; or SIGKILL to its working process, which is replaced), while another process
-asks its database. At its end what it found must be byte for byte what an undisturbed audit finds. Last line: JSON, with
+asks its database. Every second one is captioned by a server that hangs and is busy at times, and the disk is kept busy
+meanwhile. At its end what it found must be byte for byte what an undisturbed audit finds. Last line: JSON, with
 the bound that so many trials without a fault give (3/N, 95 %), and how the undisturbed ones' memory grows: MiB a
 minute, a line through the second half of each.
 """
@@ -19,6 +20,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import linear_regression, median
 from tempfile import TemporaryDirectory
@@ -37,12 +39,18 @@ generator = "renderer"
 classifiers = ["tinyworld:planted-resnet", "tinyworld:planted-mobilenet"]
 gate = "tinyworld:gate"
 embedder = "tinyworld:clip"
-captioner = "tinyworld:captioner"
+captioner = {captioner}
 discovery_images = 96
 wave_images = 12
 reserve_pairs = 24
 labels = [{{ name = "fly", hypernym = "insect" }}, {{ name = "butterfly", hypernym = "insect" }}]
 """
+SERVED = '{{ url = "http://127.0.0.1:{port}/v1", model = "m", attempts = 8, first_wait = 0.05, timeout = 2.0 }}'
+CAPTIONS = ("a fly on a flower.", "a butterfly in the grass.", "a small fly. it is raining.", "a butterfly at night.")
+HANGS, BUSY = 0.02, 0.05
+"""The shares of a server's requests that it does not answer in time, and to which it says that it is busy."""
+HOG = 64 << 20
+"""Bytes that something else writes to the disk again and again, each time to the very disk."""
 STOPS = 6
 """Then an audit may end."""
 WORKERS = 0.3
@@ -58,6 +66,37 @@ ENDS = {
     0: "ended",
     4: "ended",
 }
+
+
+class Unreliable(BaseHTTPRequestHandler):
+    """A captioner that says the same of the same picture, when it answers."""
+
+    def do_POST(self) -> None:  # http.server's name
+        """Hang, be busy, or answer."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        chance = random.random()  # noqa: S311  # nothing secret
+        if chance < HANGS:
+            time.sleep(4)
+        said = CAPTIONS[sha256(body).digest()[0] % len(CAPTIONS)]
+        answer = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+        with suppress(OSError):
+            self.send_response(503 if chance > 1 - BUSY else 200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def hog(folder: Path, ended: Event) -> None:
+    """Keep the disk busy."""
+    while not ended.is_set():
+        with (folder / "hog").open("wb") as file:
+            file.write(bytes(HOG))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def start(toml: Path, out: Path) -> "subprocess.Popen[bytes]":
@@ -160,10 +199,16 @@ def main() -> None:
     end = time.monotonic() + 60 * arguments.minutes
     with TemporaryDirectory() as name:
         folder = Path(name)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Unreliable)
+        Thread(target=server.serve_forever, daemon=True).start()
+        over = Event()
+        Thread(target=hog, args=(folder, over), daemon=True).start()
         while time.monotonic() < end:
             audits += 1
             toml = folder / f"{audits}.toml"
-            toml.write_text(SETTINGS.format(seed=rng.randrange(1000)))
+            served = SERVED.format(port=server.server_address[1])
+            captioner = served if audits % 2 else '"tinyworld:captioner"'
+            toml.write_text(SETTINGS.format(seed=rng.randrange(1000), captioner=captioner))
             whole, out = folder / f"whole-{audits}", folder / f"out-{audits}"
             slopes.append(undisturbed(toml, whole))
             ended = Event()
@@ -176,6 +221,7 @@ def main() -> None:
                 reader.join()
             different += found(out) != found(whole)
             print(f"  {audits} audits, {different} different; {dict(ends)}; reads {dict(reads)}", flush=True)
+        over.set()
     disturbances = ends["killed"] + ends["stopped"] + ends["worker replaced"]
     growth = sorted(one for one in slopes if one is not None)
     bound = 3 / disturbances if disturbances and not different else None

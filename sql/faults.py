@@ -17,6 +17,8 @@ FULL = re.compile(r".*(No space left on device|Disk quota exceeded)$|Out of Memo
 LOCKED = re.compile(r"IO Error: (Could not set lock on file|File is already open in)")
 NEWER = re.compile(r"IO Error: Trying to read a database file with version number (\d+), but we can only read")
 UNOPENED = re.compile(r"IO Error: (Cannot|Could not) (open|create|truncate|move|remove) (file|director|database)")
+GONE = re.compile(r"the audit that runs does not answer")
+"""As `sql.remote` says it."""
 CORRUPT = re.compile(r"Corrupt database file")
 """DuckDB 2.0 says so without a class of its own."""
 BROKEN = (duckdb.IOException, duckdb.FatalException, duckdb.SerializationException, duckdb.InternalException)
@@ -35,6 +37,8 @@ def translated(error: Exception, path: Path | str) -> BaseException:
         holder = HOLDER.search(text)
         who = f" ({holder[1]})" if holder else ""
         fault = LockedError(f"Another process{who} has {path} open; wait for it to end, or end it.")
+    elif GONE.match(first):
+        fault = StoreError(f"The process that was writing {path} ended before it answered: ask again.")
     elif newer := NEWER.match(first):
         fault = StoreError(
             f"A newer DuckDB wrote {path} (storage version {newer[1]}): upgrade mothlight and its duckdb to read it."

@@ -150,3 +150,10 @@ def test_a_store_of_another_thread_sees_what_is_committed() -> None:
         assert isinstance(other, Store)
         store.append("label", [{"label": "fly", "place": 0, "plain_prompt_id": "p"}])
         assert other.rows("select label from label") == [("fly",)]
+
+
+def test_a_writer_that_ends_between_two_questions_is_one_sentence() -> None:
+    gone = duckdb.ConnectionException("the audit that runs does not answer (FlightUnavailableError)")
+    fault = translated(gone, "audits/night/audit.duckdb")
+    assert isinstance(fault, StoreError)
+    assert "ended before it answered: ask again" in str(fault)
