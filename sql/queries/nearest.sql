@@ -2,7 +2,7 @@
 -- $image text: The id of an image, or how it begins.
 -- $count integer = 20: How many.
 with asked as (
-    select image_id, vector
+    select rowid as place, vector
     from embedding
     where rowid = (select min(rowid) from embedding where starts_with(image_id, $image))
 ),
@@ -11,7 +11,7 @@ nearest as (
     select embedding.rowid as place, list_inner_product(embedding.vector, asked.vector) as cosine
     from embedding
     cross join asked
-    where embedding.rowid <> (select min(rowid) from embedding where starts_with(image_id, $image))
+    where embedding.rowid <> asked.place
     order by cosine desc, place
     limit $count
 ),

@@ -8,12 +8,7 @@ select
     outcome_count.classifier,
     outcome_count.predicted,
     outcome_count.gate_from,
-    case
-        when outcome_count.gate_from < audit.gate_lower then 'generator_miss'
-        when outcome_count.gate_from < audit.gate_upper then 'ambiguous'
-        when outcome_count.wrong then 'failure'
-        else 'pass'
-    end as verdict,
+    verdict_of(outcome_count.gate_from, audit.gate_lower, audit.gate_upper, outcome_count.wrong) as verdict,
     outcome_count.gate_from >= audit.gate_upper as passed,
     outcome_count.wrong,
     outcome_count.predicted <> prompt.label as strictly_wrong,

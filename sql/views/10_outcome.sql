@@ -11,12 +11,7 @@ select
     prediction.predicted,
     prediction.score,
     prediction.gate_score,
-    case
-        when prediction.gate_score < audit.gate_lower then 'generator_miss'
-        when prediction.gate_score < audit.gate_upper then 'ambiguous'
-        when prediction.wrong then 'failure'
-        else 'pass'
-    end as verdict,
+    verdict_of(prediction.gate_score, audit.gate_lower, audit.gate_upper, prediction.wrong) as verdict,
     prediction.gate_score >= audit.gate_upper as passed,
     prediction.wrong,
     prediction.predicted <> prompt.label as strictly_wrong,
