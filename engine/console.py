@@ -18,6 +18,8 @@ from mothlight.engine.session import Progress
 from mothlight.sql import Store
 from mothlight.sql.named import query_text
 
+NO_TERMINAL = 110
+"""Columns of a table where there is no terminal to ask."""
 PLAIN_EVERY = 10.0
 """Seconds between two lines where there is no terminal."""
 
@@ -227,3 +229,8 @@ def print_result(console: Console, store: Store) -> None:
     spent = ", ".join(f"{made:,} {phase}" for phase, _, _, made in store.query("budget"))
     ((failed,),) = store.rows("select count(*) from failed_item")
     console.print(f"Images: {spent}" + (f"; {failed} failed" if failed else ""), highlight=False)
+
+
+def print_line(console: Console, text: str) -> None:
+    """A line that is folded only where a person's terminal ends."""
+    console.print(text, highlight=False, soft_wrap=not console.is_terminal)

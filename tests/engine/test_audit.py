@@ -411,7 +411,7 @@ def guarded(self, *arguments, **options):
 
 sys.meta_path.insert(0, Refuse())
 pathlib.Path.read_text = guarded
-from mothlight.engine.command import Choices, audit_command
+from mothlight.engine.audit_command import Choices, audit_command
 toml, out = map(pathlib.Path, sys.argv[1:])
 sys.exit(audit_command(toml, Choices(out=out)))
 """

@@ -17,7 +17,7 @@ from tests.engine.conftest import run_audit_in, small_config, toml_of
 KILLED = """
 import os, pathlib, signal, sys
 from importlib import import_module
-from mothlight.engine.command import Choices, audit_command
+from mothlight.engine.audit_command import Choices, audit_command
 
 toml, out, point, calls = sys.argv[1:]
 module, _, path = point.partition(":")
@@ -63,7 +63,7 @@ def audit(toml: Path, out: Path, *point: str) -> int:
     return subprocess.run(words, check=False, capture_output=True).returncode
 
 
-NOWHERE = ("mothlight.engine.command:print_result", "1000")
+NOWHERE = ("mothlight.engine.audit_command:print_result", "1000")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ NOWHERE = ("mothlight.engine.command:print_result", "1000")
             "mothlight.engine.audit.books:_save_vectors", 0, id="within a round's writing", marks=pytest.mark.slow
         ),
         pytest.param("mothlight.engine.audit.books:measure", 0, id="the reserve made, before it is counted"),
-        pytest.param("mothlight.engine.command:build_report", 0, id="before the report"),
+        pytest.param("mothlight.engine.audit_command:build_report", 0, id="before the report"),
     ],
 )
 def test_killed_at_a_named_point_it_goes_on_to_the_same_end(
