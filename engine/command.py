@@ -199,8 +199,6 @@ def query_command(
         return
     text = sql_text(f"{DIFFERENCES}.sql") if name == DIFFERENCES else query_text(name)
     parameters = {} if name == DIFFERENCES else given_parameters(name, given)
-    if words := sorted(set(re.findall(r"\$(\w+)", text)) - parameters.keys()):
-        raise UserError(f"The query `{name}` needs {', '.join(words)}: it serves the report; ask with `mothlight sql`.")
     if (name == DIFFERENCES) != (against is not None):
         raise UserError(f"The query `{DIFFERENCES}`, and no other, takes --against with another audit.")
     with ExitStack() as stack:

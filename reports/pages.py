@@ -1,210 +1,415 @@
-"""What the report's page shows, read from named queries."""
+"""The pages of a report: which there are, and what each shows, ready to be printed."""
 
-import json
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from io import BytesIO
-from typing import Any
 
-from PIL import Image
+from mothlight.reports import charts
+from mothlight.reports import document as doc
+from mothlight.reports.pictures import Picture, PictureFiles, PicturesInside
+from mothlight.reports.reading import confirmed_on, labels_of
+from mothlight.reports.verdict import headline_of
 
-from mothlight.engine.stats import Pairs, e_value, mcnemar_exact
-from mothlight.sql import Store
-from mothlight.sql.named import query_text
-
-EXAMPLES = 6
-"""Pairs of images shown for a finding."""
-LARGEST_THUMBNAIL = 128
-"""Pixels; larger images are scaled down, so that the page stays small enough to mail."""
-Row = dict[str, Any]
+CARDS = 50
+"""Bugs that a page shows in full."""
+ROWS = 200
+"""Of a table."""
+FEW_ROWS = 20
+"""Of a table on the first page."""
+HEAT_LABELS = 60
+"""Rows of the heat table on the first page: labels with bugs first, then those with the highest rates."""
+Shelf = PictureFiles | PicturesInside
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """A failing image beside the plain one of the same index, as data URIs."""
+class Pair:
+    """Two pictures of the same noise."""
 
-    index: int
-    image_id: str
-    image: str
-    predicted: str
-    plain_image: str
-    plain_predicted: str
-    event: bool
+    example: doc.Example
+    described: Picture | None
+    plain: Picture | None
+
+
+@dataclass(frozen=True, slots=True)
+class BugRow:
+    """A bug as a row of the plot of all."""
+
+    bug: doc.Bug
+    address: str
+    marks: Sequence[charts.Mark]
+    classifiers: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One confirmed bug: the description that stands for it, every classifier's numbers on it, and examples."""
+    """A bug in full."""
 
-    label: str
-    description: str
-    predicted: str
-    prompt: str
-    strongest: Row
-    classifiers: Sequence[Row]
-    examples: Sequence[Example]
-    wordings: Sequence[Row]
-    """Other descriptions of the bug, confirmed too."""
-    not_drawn: bool
-    """Its images do not show it, by the embedder."""
-    control: Row | None
-    """An unrelated description that was tested on the same classifier."""
+    bug: doc.Bug
+    headline: str
+    pairs: Sequence[Pair]
+    marks: Sequence[Sequence[charts.Mark]]
+    """Of each classifier."""
+    spark: charts.Spark | None
+    labels: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
-class ReportPage:
-    """Everything on the page."""
+class HeatRow:
+    """A label and each classifier's plain rate on it."""
 
-    name: str
-    seed: int
-    generator: str
-    finished: bool
-    images: int
-    failed: int
+    label: str
+    cells: Sequence[tuple[doc.Cell | None, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """Whose error each image of a classifier was."""
+
+    classifier: doc.Classifier
+    bar: Sequence[charts.Segment]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture and the image it is of."""
+
+    image_id: str
+    picture: Picture | None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPage:
+    """The first page."""
+
+    hero: Pair | None
+    rows: Sequence[BugRow]
     cards: Sequence[Card]
-    confirmed: int
-    classifiers: Sequence[Row]
-    confusion: Sequence[Row]
-    ledger: Sequence[Row]
-    not_confirmed: Sequence[Row]
-    not_tested: Sequence[Row]
-    shared: Sequence[Row]
-    budget: Sequence[Row]
-    few_judged: Sequence[Row]
-    """Labels of whose images few or none pass the gate."""
-    unjudged: int
-    """Labels of whose images none does."""
-    labels: int
-    smallest: Sequence[tuple[int, float | None]]
-    models: Sequence[Row]
-    runs: Sequence[Row]
-    settings: dict[str, Any]
-    rounds: Sequence[Row]
-    """Batches of tests, with the share of the level that each test has."""
-    gate_errors: Sequence[Row]
-    """The gate's error by kind of prompt, where it was measured."""
-    ended: str | None
-    """Why the audit came to its end."""
+    heat: Sequence[HeatRow]
+    heat_in_all: int
+    ledger: Sequence[LedgerRow]
+    confusions: Sequence[doc.Confusion]
+    further: Sequence[int]
+    """Numbers of the pages with the other bugs."""
 
 
-def read_page(store: Store) -> ReportPage:
-    """Read an audit, finished or not."""
-    (audit,) = store.records("select * from audit")
-    settings = json.loads(audit["settings"])
-    rows = _named(store, "finding_cards")
-    ((images,),) = store.rows("select count(*) from image")
-    ((failed,),) = store.rows("select count(*) from failed_item")
-    ((labels,),) = store.rows("select count(*) from label")
-    few = _named(store, "few_judged")
-    ((weight,),) = store.rows("select max(weight) from round")
-    ((pairs,),) = store.rows("select coalesce(max(pairs), 0) from findings where provenance = 'test waves'")
-    return ReportPage(
-        name=audit["name"],
-        seed=audit["seed"],
-        generator=audit["generator"],
-        finished=audit["finished_budget"] is not None,
-        images=images,
-        failed=failed,
-        cards=_cards(store, rows),
-        confirmed=sum(row["status"] == "confirmed" for row in rows),
-        classifiers=_named(store, "classifier_summary"),
-        confusion=_named(store, "confusion")[:20],
-        ledger=_named(store, "ledger"),
-        not_confirmed=_named(store, "not_confirmed"),
-        not_tested=_named(store, "not_tested"),
-        shared=[row for row in _named(store, "shared_bugs") if row["classifiers"] > 1],
-        budget=_named(store, "budget"),
-        few_judged=few,
-        unjudged=sum(not row["passed"] for row in few),
-        labels=labels,
-        smallest=[(n, smallest_visible(n, settings, weight)) for n in sorted({24, 48, 96, int(pairs)} - {0})],
-        models=store.records("select * from model order by role, name"),
-        runs=[
-            {**row, "seconds": _seconds(row["started_at"], row["ended_at"])}
-            for row in store.records("select * from run order by run_id")
-        ],
-        settings=settings,
-        rounds=store.records("select * from round order by round"),
-        gate_errors=store.records("select * from gate_error order by kind desc"),
-        ended=audit["ended"],
-    )
+@dataclass(frozen=True, slots=True)
+class BugsPage:
+    """Bugs that the first page has no room for."""
+
+    number: int
+    cards: Sequence[Card]
 
 
-def smallest_visible(pairs: int, settings: dict[str, Any], weight: float | None) -> float | None:
-    """The smallest effect that so many pairs could confirm as the first finding, if the plain prompt never fails."""
-    if weight is None:
-        return None
-    for more in range(pairs + 1):
-        if e_value(Pairs(pairs, more, 0), settings["min_effect"]) * weight * settings["fdr"] >= 1:
-            return more / pairs
-    return None
+@dataclass(frozen=True, slots=True)
+class LabelPage:
+    """All of a label."""
+
+    number: int
+    label: doc.Label
+    cells: Sequence[tuple[doc.Cell, Sequence[charts.Mark]]]
+    confusions: Sequence[doc.Confusion]
+    bugs: Sequence[BugRow]
+    questions: Sequence[doc.Question]
+    clusters: Sequence[doc.Cluster]
+    pictures: Sequence[Shown]
 
 
-def _named(store: Store, query: str) -> list[Row]:
-    return store.records(query_text(query))
+@dataclass(frozen=True, slots=True)
+class ClassifierPage:
+    """All of a classifier."""
+
+    number: int
+    classifier: doc.Classifier
+    bar: Sequence[charts.Segment]
+    cells: Sequence[doc.Cell]
+    cells_in_all: int
+    confusions: Sequence[doc.Confusion]
+    bugs: Sequence[BugRow]
 
 
-def _cards(store: Store, rows: Sequence[Row]) -> list[Card]:
-    by_hypothesis: dict[str, list[Row]] = {}
-    not_drawn = {prompt_id for (prompt_id,) in store.rows("select prompt_id from drawn where not_drawn")}
-    controls = {row["finding"]: row for row in store.records("select * from control")}
-    for row in rows:
-        row["mcnemar"] = mcnemar_exact(Pairs(row["pairs"], row["more"], row["less"]))
-        by_hypothesis.setdefault(row["hypothesis_id"], []).append(row)
-    cards = []
-    for own in by_hypothesis.values():
-        if not any(row["main"] for row in own):
-            continue
-        strongest = min((row for row in own if row["status"] == "confirmed"), key=lambda row: row["finding"])
-        others = [
-            row for row in rows if row["bug"] == strongest["bug"] and row["hypothesis_id"] != strongest["hypothesis_id"]
+@dataclass(frozen=True, slots=True)
+class ClusterPage:
+    """A group of failures."""
+
+    cluster: doc.Cluster
+    pictures: Sequence[Shown]
+
+
+@dataclass(frozen=True, slots=True)
+class TestsPage:
+    """What was tested and not confirmed, what waits, and what led to no test."""
+
+    not_confirmed: Sequence[doc.Question]
+    waiting: Sequence[doc.Question]
+    untested: Sequence[doc.Untested]
+    sound: Sequence[str]
+    """Labels of which descriptions were tested and none confirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapPage:
+    """Failures by their embeddings, and the groups that they fall into."""
+
+    dots: Sequence[tuple[charts.Dot, doc.Point, Picture | None]]
+    tones: Sequence[str]
+    """The labels with a colour of their own."""
+    clusters: Sequence[doc.Cluster]
+
+
+@dataclass(frozen=True, slots=True)
+class AskPage:
+    """SQL over findings, counts and failures."""
+
+    tables: Sequence[doc.Table]
+
+
+@dataclass(frozen=True, slots=True)
+class AboutPage:
+    """Method, settings, models, runs, and how to get each number again."""
+
+    names: Sequence[tuple[str, str]]
+    """What stands on a page, and the command that prints it."""
+
+
+Page = IndexPage | BugsPage | LabelPage | ClassifierPage | ClusterPage | TestsPage | MapPage | AskPage | AboutPage
+
+
+class Site:
+    """A report's pages, out of its document and its pictures.
+
+    In a folder each page is a file; in a single file each is a section, and those without room are left out.
+    """
+
+    def __init__(self, report: doc.Report, shelf: Shelf, *, single: bool) -> None:
+        self.report = report
+        self.shelf = shelf
+        self.single = single
+        self.label_numbers = {label.label: number for number, label in enumerate(report.labels, 1)}
+        self.classifier_numbers = {one.classifier: number for number, one in enumerate(report.classifiers, 1)}
+        self.questions_of: dict[str, list[doc.Question]] = {}
+        for question in (*report.not_confirmed, *report.waiting):
+            for label in question.label.split(", ") if question.origin == "pooled" else [question.label]:
+                self.questions_of.setdefault(label, []).append(question)
+
+    @property
+    def details(self) -> bool:
+        """Whether labels and groups have pages of their own."""
+        return not self.single or len(self.report.labels) + len(self.report.clusters) <= ROWS
+
+    def address(self, kind: str, number: int | None = None) -> str | None:
+        """Where a page or a bug is; None: it has no page."""
+        if kind == "bug":
+            return self._bug_address(number or 0)
+        if kind in ("label", "cluster") and not self.details:
+            return None
+        name = kind if number is None else f"{kind}-{number}"
+        return f"#{name}" if self.single else f"{name}.html"
+
+    def label_address(self, label: str) -> str | None:
+        """A label's page."""
+        return self.address("label", self.label_numbers[label]) if label in self.label_numbers else None
+
+    def classifier_address(self, classifier: str) -> str | None:
+        """A classifier's page."""
+        number = self.classifier_numbers.get(classifier)
+        return None if number is None else self.address("classifier", number)
+
+    def _bug_address(self, number: int) -> str | None:
+        if self.single:
+            return f"#b{number}" if number <= CARDS else None
+        page = (number - 1) // CARDS + 1
+        return f"index.html#b{number}" if page == 1 else f"bugs-{page}.html#b{number}"
+
+    def prepare_pictures(self) -> None:
+        """Lay down all pictures; those of the first screen find room first.
+
+        Raises:
+            OSError: a file can't be written.
+        """
+        first, others = [], []
+        for bug in self.report.bugs[:CARDS]:
+            first += [key for pair in bug.examples for key in (pair.image_id, pair.plain_image_id)]
+        if not self.single:
+            for bug in self.report.bugs[CARDS:]:
+                others += [key for pair in bug.examples for key in (pair.image_id, pair.plain_image_id)]
+        if self.details:
+            others += [image for label in self.report.labels for image in label.pictures]
+            others += [image for cluster in self.report.clusters for image in cluster.pictures]
+        others += [point.image_id for point in self.report.points]
+        self.shelf.prepare(first, as_kept=True)
+        self.shelf.prepare(others, as_kept=False)
+
+    def pages(self) -> list[tuple[str, Page]]:
+        """Each page with its name."""
+        report = self.report
+        bugs_pages = range(2, (len(report.bugs) - 1) // CARDS + 2) if not self.single else range(0)
+        found: list[tuple[str, Page]] = [("index", self._index(bugs_pages))]
+        for number in bugs_pages:
+            cards = [self._card(bug) for bug in report.bugs[CARDS * (number - 1) : CARDS * number]]
+            found.append((f"bugs-{number}", BugsPage(number, cards)))
+        found.append(("tests", self._tests()))
+        found += [(f"classifier-{n}", self._classifier(n, one)) for n, one in enumerate(report.classifiers, 1)]
+        found.append(("map", self._map()))
+        if self.details:
+            found += [(f"label-{n}", self._label(n, label)) for n, label in enumerate(report.labels, 1)]
+            found += [(f"cluster-{c.number}", ClusterPage(c, self._shown(c.pictures))) for c in report.clusters]
+        found.append(("ask", AskPage([findings_table(report.bugs), *report.tables])))
+        found.append(("about", AboutPage(COMMANDS)))
+        return found
+
+    def _index(self, further: Sequence[int]) -> IndexPage:
+        report = self.report
+        cards = [self._card(bug, hero=bug.number == 1) for bug in report.bugs[:CARDS]]
+        hero = None
+        if report.bugs and (examples := report.bugs[0].examples):
+            hero = self._pair(examples[0])
+        by_label: dict[str, dict[str, doc.Cell]] = {}
+        for cell in report.cells:
+            by_label.setdefault(cell.label, {})[cell.classifier] = cell
+        worst = sorted(
+            by_label,
+            key=lambda label: (
+                not any(cell.bugs for cell in by_label[label].values()),
+                -max(cell.plain.value or 0 for cell in by_label[label].values()),
+                self.label_numbers.get(label, 0),
+            ),
+        )
+        names = list(self.classifier_numbers)
+        return IndexPage(
+            hero=hero,
+            rows=[self._row(bug) for bug in report.bugs[:ROWS]],
+            cards=cards,
+            heat=[
+                HeatRow(label, [_heat_cell(by_label[label].get(name)) for name in names])
+                for label in worst[:HEAT_LABELS]
+            ],
+            heat_in_all=len(by_label),
+            ledger=[LedgerRow(one, _ledger_bar(one)) for one in report.classifiers],
+            confusions=report.confusions[:FEW_ROWS],
+            further=list(further),
+        )
+
+    def _row(self, bug: doc.Bug) -> BugRow:
+        return BugRow(bug, self._bug_address(bug.number) or "", charts.marks(bug.strongest), confirmed_on(bug))
+
+    def _card(self, bug: doc.Bug, *, hero: bool = False) -> Card:
+        return Card(
+            bug=bug,
+            headline=headline_of(bug),
+            # the first screen has the first pair of the first bug
+            pairs=[self._pair(example) for example in bug.examples[hero:]],
+            marks=[charts.marks(test) for test in bug.classifiers],
+            spark=charts.spark(bug.waves),
+            labels=labels_of(bug),
+        )
+
+    def _pair(self, example: doc.Example) -> Pair:
+        return Pair(example, self.shelf.of(example.image_id), self.shelf.of(example.plain_image_id))
+
+    def _shown(self, images: Sequence[str]) -> list[Shown]:
+        return [Shown(image, self.shelf.of(image)) for image in images]
+
+    def _label(self, number: int, label: doc.Label) -> LabelPage:
+        report = self.report
+        own = [cell for cell in report.cells if cell.label == label.label]
+        return LabelPage(
+            number=number,
+            label=label,
+            cells=[(cell, charts.share_marks([("plain", cell.plain)])) for cell in own],
+            confusions=[one for one in report.confusions if one.label == label.label][:FEW_ROWS],
+            bugs=[self._row(report.bugs[bug - 1]) for bug in label.bugs],
+            questions=self.questions_of.get(label.label, [])[:ROWS],
+            clusters=[one for one in report.clusters if one.label == label.label],
+            pictures=self._shown(label.pictures),
+        )
+
+    def _classifier(self, number: int, classifier: doc.Classifier) -> ClassifierPage:
+        report = self.report
+        own = [cell for cell in report.cells if cell.classifier == classifier.classifier]
+        worst = sorted(own, key=lambda cell: (-(cell.plain.value or 0), self.label_numbers.get(cell.label, 0)))
+        return ClassifierPage(
+            number=number,
+            classifier=classifier,
+            bar=_ledger_bar(classifier),
+            cells=worst[:ROWS],
+            cells_in_all=len(own),
+            confusions=[one for one in report.confusions if one.classifier == classifier.classifier][:FEW_ROWS],
+            bugs=[self._row(report.bugs[bug - 1]) for bug in classifier.bugs[:ROWS]],
+        )
+
+    def _tests(self) -> TestsPage:
+        report = self.report
+        with_bugs = {label for bug in report.bugs for label in labels_of(bug)}
+        tested = {question.label for question in report.not_confirmed if question.origin != "pooled"}
+        return TestsPage(
+            not_confirmed=report.not_confirmed[:ROWS],
+            waiting=report.waiting[:ROWS],
+            untested=report.untested[:ROWS],
+            sound=[label.label for label in report.labels if label.label in tested - with_bugs],
+        )
+
+    def _map(self) -> MapPage:
+        points = self.report.points
+        return MapPage(
+            dots=[
+                (dot, point, self.shelf.of(point.image_id))
+                for dot, point in zip(charts.dots(points), points, strict=True)
+            ],
+            tones=charts.tones(points),
+            clusters=self.report.clusters,
+        )
+
+
+def findings_table(bugs: Sequence[doc.Bug]) -> doc.Table:
+    """Every test of a bug's descriptions as a row."""
+    columns = [
+        "bug", "finding", "classifier", "label", "predicted", "description", "status", "rate", "rate_low", "rate_high",
+        "n", "plain_rate", "plain_low", "plain_high", "plain_n", "effect", "effect_low", "effect_high", "pairs",
+        "e_value", "q_value", "provenance",
+    ]  # fmt: skip
+    rows: list[list[str | int | float | bool | None]] = [
+        [
+            bug.number, test.finding, test.classifier, ", ".join(test.labels), test.predicted, test.description,
+            test.status, test.described.value, test.described.low, test.described.high, test.described.n,
+            test.plain.value, test.plain.low, test.plain.high, test.plain.n, test.effect.value, test.effect.low,
+            test.effect.high, test.effect.pairs, test.e_value, test.q_value, test.provenance,
         ]
-        cards.append(
-            Card(
-                label=strongest["label"],
-                description=strongest["description"],
-                predicted=strongest["predicted"],
-                prompt=strongest["prompt"],
-                strongest=strongest,
-                classifiers=own,
-                examples=_examples(store, strongest),
-                wordings=sorted(others, key=lambda row: row["finding"]),
-                not_drawn=strongest["prompt_id"] in not_drawn,
-                control=controls.get(strongest["finding"]),
-            )
-        )
-    return sorted(cards, key=lambda card: card.strongest["finding"])
+        for bug in bugs
+        for test in (*bug.classifiers, *bug.variants)
+    ]  # fmt: skip
+    return doc.Table(name="findings", columns=columns, rows=rows, total=len(rows))
 
 
-def _examples(store: Store, row: Row) -> list[Example]:
-    found = store.records(
-        query_text("example_pairs"), hypothesis=row["hypothesis_id"], classifier=row["classifier"], limit=EXAMPLES
+def _heat_cell(cell: doc.Cell | None) -> tuple[doc.Cell | None, int]:
+    return cell, charts.heat(cell.plain.value if cell else None)
+
+
+def _ledger_bar(one: doc.Classifier) -> list[charts.Segment]:
+    return charts.bar(
+        [
+            ("pass", one.passes),
+            ("failure", one.failures),
+            ("miss", one.generator_misses),
+            ("ambiguous", one.ambiguous),
+        ]
     )
-    return [
-        Example(
-            index=pair["index"],
-            image_id=pair["image_id"],
-            image=_data_uri(pair["jpeg"]),
-            predicted=pair["predicted"],
-            plain_image=_data_uri(pair["plain_jpeg"]),
-            plain_predicted=pair["plain_predicted"],
-            event=pair["event"],
-        )
-        for pair in found
-    ]
 
 
-def _data_uri(jpeg: bytes) -> str:
-    with Image.open(BytesIO(jpeg), formats=["JPEG"]) as image:
-        if max(image.size) > LARGEST_THUMBNAIL:
-            small = BytesIO()
-            image.thumbnail((LARGEST_THUMBNAIL, LARGEST_THUMBNAIL))
-            image.save(small, "JPEG", quality=85)
-            jpeg = small.getvalue()
-    return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
-
-
-def _seconds(start: datetime, end: datetime | None) -> float | None:
-    return None if end is None else (end - start).total_seconds()
+COMMANDS = [
+    ("bugs and their findings", "mothlight query AUDIT findings"),
+    ("one finding's story", "mothlight explain AUDIT NUMBER"),
+    ("how a finding's evidence grew", "mothlight query AUDIT evidence_over_time finding=NUMBER"),
+    ("what each finding cost", "mothlight query AUDIT costs"),
+    ("which classifiers share a bug", "mothlight query AUDIT shared_bugs"),
+    ("classifiers on plain prompts", "mothlight query AUDIT classifier_summary"),
+    ("classifier × label", "mothlight query AUDIT rates"),
+    ("confusions", "mothlight query AUDIT confusion"),
+    ("whose error it was", "mothlight query AUDIT ledger"),
+    ("rates with the gate at other bounds", "mothlight query AUDIT gate_sensitivity"),
+    ("descriptions that are not confirmed, or wait", "mothlight query AUDIT not_confirmed"),
+    ("failures that led to no test", "mothlight query AUDIT not_tested"),
+    ("groups of failures", "mothlight query AUDIT worst_clusters"),
+    ("labels of which little is known", "mothlight query AUDIT few_judged"),
+    ("images by phase", "mothlight query AUDIT budget"),
+    ("all of the report as data", "mothlight report AUDIT --json"),
+]
+"""How each number on the pages can be had again."""

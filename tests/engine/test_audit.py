@@ -296,7 +296,6 @@ def test_the_commands_of_the_readme_run(whole: Path, tmp_path: Path, root: Path)
         (["query", "AUDIT", "nonsense"], "There is no query `nonsense`; there are budget"),
         (["query", "AUDIT", "differences"], "`differences`, and no other, takes --against"),
         (["query", "AUDIT", "ledger", "--against", "AUDIT"], "and no other, takes --against"),
-        (["query", "AUDIT", "example_pairs"], "needs classifier, hypothesis, limit"),
         (["image", "AUDIT", "zzz", "--out", "x.jpg"], "No image in "),
         (["report", "nowhere"], "There is no audit at nowhere."),
         (["score", "AUDIT", "--truth", "nowhere.toml"], "Can't read the truth nowhere.toml"),

@@ -172,7 +172,7 @@ def test_answers_widen_every_interval_and_name_what_they_could_explain(own: Path
         lines = "\n".join(told(store, by_answers(store, {one.image_id: True for one in rows}, 0.05)))
         assert "gate_bounds = { lower = " in lines
         page = render(store)
-    assert "s doing</td>" in page
+    assert "could be the gate" in page
     assert "of the described images that pass it" in page
 
 

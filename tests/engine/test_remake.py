@@ -62,21 +62,28 @@ def test_an_audit_finds_the_same_whatever_it_keeps(whole: Path, tmp_path: Path, 
 
 def test_a_finding_s_pairs_are_made_again(whole: Path, tmp_path: Path, models: Models) -> None:
     run_audit_in(tmp_path, models, small_config(keep_images="none"))
-    again = "<code>mothlight remake AUDIT --finding 1</code>"
+    again = "mothlight remake AUDIT --finding 1<"
     with open_audit(tmp_path) as store:
         assert again in build_report(store, tmp_path / "report").read_text()
     remake_command(tmp_path, 1, None)
     with open_audit(tmp_path) as store:
         assert again not in build_report(store, tmp_path / "report").read_text()
         ((key, classifier),) = store.rows("select hypothesis_id, classifier from findings where finding = 1")
-        rows = store.query("example_pairs", hypothesis=key, classifier=classifier, limit=1000)
+        rows = store.rows(
+            "select pair.image_id, pair.plain_image_id, described.jpeg, plain.jpeg from pair"
+            " join image as described on described.image_id = pair.image_id"
+            " join image as plain on plain.image_id = pair.plain_image_id"
+            " where hypothesis_id = $key and classifier = $classifier and both_passed"
+            " and described.jpeg is not null and plain.jpeg is not null",
+            key=key, classifier=classifier,
+        )  # fmt: skip
         ((pairs,),) = store.rows(
             "select count(*) from pair where hypothesis_id = $key and classifier = $classifier and both_passed",
             key=key, classifier=classifier,
         )  # fmt: skip
     assert len(rows) == pairs > 0
     everything = pictures(whole)
-    assert all(row[4:6] == (everything[row[2]], everything[row[3]]) for row in rows)
+    assert all(row[2:] == (everything[row[0]], everything[row[1]]) for row in rows)
 
 
 @pytest.mark.parametrize(("finding", "where"), [(None, None), (1, "wrong"), (None, "label = 'nothing'"), (99, None)])

@@ -1,86 +1,24 @@
-"""The page: complete, self-contained, and safe with whatever stands in the database."""
+"""What a report says: its verdict, its numbers, and its pages in a folder or in one file."""
 
 import hashlib
+import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator
-from html.parser import HTMLParser
-from io import BytesIO
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from mothlight.engine.errors import UserError
 from mothlight.reports.build import build_report, render
-from mothlight.reports.pages import smallest_visible
+from mothlight.reports.document import State
+from mothlight.reports.reading import read_report, smallest_visible
+from mothlight.reports.verdict import headline_of
+from mothlight.reports.words import level, listed, percent, visible
 from mothlight.sql import Store, open_audit
+from tests.reports.filling import SETTINGS, Tags, count, empty, fill, texts
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=http://example.org/x onerror=alert(2)>"
-SETTINGS = '{"discovery_images": 120, "min_group": 3, "min_effect": 0.05, "fdr": 0.05, "steps": 6}'
-
-
-class Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-
-def jpeg(size: int = 64) -> bytes:
-    file = BytesIO()
-    Image.fromarray(np.full((size, size, 3), 90, np.uint8)).save(file, "JPEG")
-    return file.getvalue()
-
-
-def fill(store: Store, word: str, *, finished: bool = True, confirmed: bool = True) -> None:
-    """One label, one description, eight pairs."""
-    run = store.rows
-    run(
-        "insert into audit values ('a', $word, 7, $word, $settings, '', null, 0.1, 0.4, $budget, null, 1)",
-        word=word, settings=SETTINGS, budget=100 if finished else None,
-    )  # fmt: skip
-    run("insert into model values ('key', 'classifier', $word, $word, 1e-7, 1e-4)", word=word)
-    run("insert into run values (1, '0', '2026-01-01', '2026-01-01 00:01:00', 100, 12, 2, $word, null)", word=word)
-    run("insert into label values ($word, 0, 'plain')", word=word)
-    run("insert into accepted_label values ($word, $word)", word=word)
-    run("insert into prompt values ('plain', $word, $word, ''), ('net', $word, $word, $word)", word=word)
-    for wave, phase in ((0, "discovery"), (1, "test"), (2, "reserve")):
-        for place, prompt in enumerate(("plain", "net")[: 1 if wave == 0 else 2]):
-            key = f"{prompt}{wave}"
-            run(
-                "insert into wave values ($wave, $phase, $place, $prompt, $first, 8, 100)",
-                wave=wave, phase=phase, place=place, prompt=prompt, first=8 * wave,
-            )  # fmt: skip
-            run("insert into chunk values ($key, $prompt, $wave, $first, 8, 1)", key=key, prompt=prompt, wave=wave,
-                first=8 * wave)  # fmt: skip
-            for index in range(8 * wave, 8 * wave + 8):
-                image = f"{prompt}-{index}"
-                run("insert into image values ($image, $key, $prompt, $wave, $index, 0.9, 1, 0, $jpeg)",
-                    image=image, key=key, prompt=prompt, wave=wave, index=index, jpeg=jpeg(200))  # fmt: skip
-                seen = "bee" if prompt == "net" or index == 3 else word
-                run(
-                    "insert into prediction values ("
-                    "$image, $word, $prompt, $wave, $index, 0.9, $seen, $seen <> $word, 0.9, 0.1, 0.8, [$seen], [0.9])",
-                    image=image, word=word, prompt=prompt, wave=wave, index=index, seen=seen,
-                )  # fmt: skip
-    run("insert into outcome_count select prompt_id, wave, classifier, predicted, wrong, 0.9, count(*)"
-        " from prediction group by all")  # fmt: skip
-    run("insert into pair_count values ('h', $word, 1, 8, 8, 8, 8, 0, 8, 8, 0, 8, 0)", word=word)
-    run("insert into pair_count values ('h', $word, 2, 8, 8, 8, 8, 0, 8, 8, 0, 8, 0)", word=word)
-    run("insert into round values (1, 'mined', 0, 216, 0.6 / 216, 100)")
-    run(
-        "insert into hypothesis values"
-        " ('h', $word, 'net', 'bee', $word, 0, 2.0, 'failures', 1, 0.6 / 216, 0, 'k', null)",
-        word=word,
-    )
-    run("insert into evidence values ('h', $word, 1, 8, 8, 0, 50.0, 0.3, 1.0)", word=word)
-    status = "confirmed" if confirmed else "not confirmed"
-    run("insert into decision values ('h', $word, $status, 50.0, 0.01)", word=word, status=status)
-    run("insert into standing values ('h', 'h', false, 'settled')")
 
 
 @pytest.fixture
@@ -89,14 +27,26 @@ def store() -> Iterator[Store]:
         yield opened
 
 
-def test_the_verdict_comes_first(store: Store) -> None:
+def words(page: str) -> str:
+    return " ".join(" ".join(texts(page)).split())
+
+
+def test_the_bug_comes_first(store: Store) -> None:
     fill(store, "fly")
-    html = render(store)
-    assert html.index("1 confirmed bug, 1 finding in all") < html.index('id="findings"')
-    assert "100.0 %" in html
-    assert "n = 8" in html
-    assert "not finished" not in html
-    assert "2 %" not in html[: html.index("verdict")]
+    report = read_report(store)
+    (bug,) = report.bugs
+    assert report.verdict.state == State.BUGS
+    assert report.verdict.headline == headline_of(bug)
+    assert report.verdict.headline == "fly takes “fly” for “bee” where “fly”: 100 %, against 0 % without these words."
+    assert (bug.number, bug.strongest.finding, bug.strongest.provenance) == (1, 1, "reserve")
+    assert (bug.strongest.more, bug.strongest.effect.pairs, bug.cluster) == (8, 8, 1)
+    assert bug.images == 32
+    page = render(store)
+    said = words(page)
+    assert said.index(report.verdict.headline) < said.index("Each bug")
+    assert "8 of 8 pairs flip" in said
+    assert "not finished" not in said
+    assert 'id="b1"' in page
 
 
 def test_an_unfinished_audit_says_so(store: Store) -> None:
@@ -104,64 +54,243 @@ def test_an_unfinished_audit_says_so(store: Store) -> None:
     assert "This audit is not finished." in render(store)
 
 
-def test_no_bug_is_said_plainly(store: Store) -> None:
-    fill(store, "fly", confirmed=False)
-    html = render(store)
-    assert "No bug was confirmed." in html
-    assert "Not confirmed" in html
-    assert "points with 24 pairs" in html or "none with 24 pairs" in html
+def test_the_version_is_the_run_s(store: Store) -> None:
+    fill(store, "fly")
+    assert "mothlight 0.0.9" in words(render(store))
+
+
+def test_a_level_is_said_as_it_was_set(store: Store) -> None:
+    fill(store, "fly", settings={"fdr": 0.001})
+    assert "at most 0.1 % of what is confirmed is false" in words(render(store))
+
+
+def _everything_fails(store: Store) -> None:
+    store.rows("update prediction set predicted = 'bee', wrong = true")
+    store.rows("update decision set status = 'not confirmed'")
+
+
+def _nothing_passes(store: Store) -> None:
+    store.rows("update image set gate_score = 0.0")
+    store.rows("update prediction set gate_score = 0.0")
+    store.rows("delete from decision")
+    store.rows("delete from evidence")
+
+
+def _budget_ended(store: Store) -> None:
+    store.rows("delete from decision")
+    store.rows("delete from evidence")
+    store.rows("update standing set reason = 'waits for more images'")
+
+
+def _nothing_failed(store: Store) -> None:
+    empty(store, "decision", "evidence", "hypothesis", "standing", "cluster", "cluster_member", "pair_count")
+    store.rows("update prediction set predicted = 'fly', wrong = false")
+
+
+def _never_captioned(store: Store) -> None:
+    empty(store, "decision", "evidence", "hypothesis", "standing", "caption")
+    store.rows("insert into caption_failure values ('plain-3', 'refused')")
+
+
+def _tested_enough(store: Store) -> None:
+    store.rows("update decision set status = 'not confirmed'")
+    store.rows("update pair_count set pairs = 200, images = 200 where wave = 1")
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "said"),
+    [
+        (_everything_fails, State.NOT_TESTABLE, "wrong on nearly every plain image (fly on 100 %)"),
+        (_nothing_passes, State.NOT_TESTABLE, "none of its 40 images passes the gate"),
+        (_never_captioned, State.NOT_TESTABLE, "1 images got no caption"),
+        (_budget_ended, State.NOT_TESTED, "the budget ended before the first test"),
+        (_nothing_failed, State.NOT_TESTED, "no plain image failed"),
+        (_tested_enough, State.NONE_FOUND, "1 of 1 descriptions were tested"),
+        (lambda store: store.rows("update decision set status = 'not confirmed'"), State.NOT_TESTED, "with 8 pairs"),
+    ],
+)
+def test_that_nothing_is_confirmed_can_mean_several_things(
+    store: Store, change: Callable[[Store], object], state: State, said: str
+) -> None:
+    fill(store, "fly")
+    change(store)
+    count(store)
+    report = read_report(store)
+    assert report.verdict.state == state
+    assert said in " ".join((report.verdict.headline, *report.verdict.sentences))
+    assert words(render(store)).index(report.verdict.headline) < 400
+
+
+def test_a_high_plain_rate_is_a_finding_of_the_first_screen(store: Store) -> None:
+    fill(store, "fly")
+    store.rows("update prediction set predicted = 'bee', wrong = true where index % 8 <> 1")
+    count(store)
+    report = read_report(store)
+    assert [cell.label for cell in report.verdict.high_rates] == ["", "fly"]
+    said = words(render(store))
+    assert said.index("Plain failure rates are high") < said.index("Each bug")
+
+
+def test_what_waits_is_in_a_table_and_its_failures_say_why(store: Store) -> None:
+    fill(store, "fly")
+    _budget_ended(store)
+    report = read_report(store)
+    assert [question.description for question in report.waiting] == ["fly"]
+    assert [(row.predicted, row.failures, row.reason) for row in report.untested] == [
+        ("bee", 1, "its description waits for a test")
+    ]
+    assert report.not_confirmed == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("select 1", "too few to group"),
+        ("update audit set settings = json_merge_patch(settings, {'min_group': 1})", "no sentence of its captions"),
+        (
+            "update audit set settings = json_merge_patch(settings, {'min_group': 1}); delete from caption",
+            "none of them has a caption",
+        ),
+    ],
+)
+def test_failures_without_a_description_say_why(store: Store, statement: str, reason: str) -> None:
+    fill(store, "fly")
+    empty(store, "decision", "evidence", "hypothesis", "standing")
+    store.rows(statement)
+    (row,) = read_report(store).untested
+    assert row.reason.startswith(reason)
+
+
+def test_each_kind_of_failed_item_is_said_rightly(store: Store) -> None:
+    fill(store, "fly")
+    store.rows("insert into caption_failure values ('plain-1', 'refused')")
+    store.rows("insert into model_failure values ('plain-2', 'embedder', 'clip', 'not finite')")
+    store.rows("insert into model_failure values ('plain-2', 'classifier', 'other', 'not finite')")
+    store.rows("insert into item_failure values ('plain0', 'plain', 90, 'black', true)")
+    said = words(render(store))
+    assert "1 images got no caption: they count in every rate" in said
+    assert "1 images could not be made and stand in no rate" in said
+    assert "1 images could not be embedded: they count in every rate" in said
+    assert "1 judgements by a classifier failed" in said
+
+
+def test_a_damaged_picture_is_said_and_nothing_more(store: Store, tmp_path: Path) -> None:
+    fill(store, "fly")
+    store.rows("update image set jpeg = 'no picture'::blob where image_id = 'net-16'")
+    store.rows("update image set jpeg = jpeg[:200] where image_id = 'net-17'")
+    page = build_report(store, tmp_path / "report")
+    assert page.read_text(encoding="utf-8").count("no picture<") == 2
+    assert "2 pictures are damaged" in words((tmp_path / "report" / "about.html").read_text(encoding="utf-8"))
 
 
 def test_an_empty_audit_has_a_page(store: Store) -> None:
     store.rows(
         "insert into audit values ('a', 'x', 7, 'g', $settings, '', null, 0.1, 0.4, null, null, 1)", settings=SETTINGS
     )
-    assert "No bug was confirmed." in render(store)
+    assert read_report(store).verdict.state == State.NOT_TESTED
+    assert "nothing was made yet" in words(render(store))
 
 
-def test_hostile_words_stay_words(store: Store) -> None:
+def test_hostile_words_stay_words(store: Store, tmp_path: Path) -> None:
     fill(store, HOSTILE)
-    page = Tags()
-    html = render(store)
-    page.feed(html)
-    assert "script" not in {tag for tag, _ in page.tags}
-    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
-    for tag, attributes in page.tags:
-        for name in ("src", "href"):
-            if (target := attributes.get(name)) is not None:
-                assert target.startswith("data:image/jpeg;base64," if tag == "img" else "#")
-    assert "&lt;script&gt;" in html
+    build_report(store, tmp_path / "report")
+    pages = [render(store), *(file.read_text(encoding="utf-8") for file in (tmp_path / "report").glob("*.html"))]
+    assert len(pages) == 9
+    for page in pages:
+        found = Tags(page).tags
+        assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
+        scripts = [attributes for tag, attributes in found if tag == "script"]
+        assert all(one in ({}, {"type": "application/json", "id": one.get("id")}) for one in scripts)
+        assert sum(one == {} for one in scripts) == 1
+        for tag, attributes in found:
+            for name in ("src", "href"):
+                if (target := attributes.get(name)) is not None:
+                    inside = r"#[\w-]+|data:image/jpeg;base64,[\w+/=]*|images/[\w.]+\.jpg|[\w-]+\.(html|css)(#[\w-]+)?"
+                    assert re.fullmatch(inside, target), (tag, target)
+    assert "&lt;script&gt;" in pages[0]
 
 
-def test_the_page_allows_itself_nothing_from_outside(store: Store) -> None:
+def test_pages_allow_themselves_nothing_from_outside(store: Store, tmp_path: Path) -> None:
     fill(store, "fly")
-    html = render(store)
-    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', html)
-    (style,) = re.findall(r"<style>(.*?)</style>", html, flags=re.DOTALL)
-    digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert policy == f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'"
-    assert not re.search(r"https?://", html)
-    assert " style=" not in html
+    build_report(store, tmp_path / "report")
+    single = render(store)
+    for page in [single, *(file.read_text(encoding="utf-8") for file in (tmp_path / "report").glob("*.html"))]:
+        (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
+        (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+        assert policy.startswith("default-src &#39;none&#39;; img-src ")
+        assert f"sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}" in policy
+        assert "unsafe-inline" not in policy
+        assert " style=" not in page
+        without_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+        assert not re.search(r"https?://", without_scripts)
+    (style,) = re.findall(r"<style>(.*?)</style>", single, flags=re.DOTALL)
+    assert f"sha256-{b64encode(hashlib.sha256(style.encode()).digest()).decode()}" in single
 
 
-def test_images_are_thumbnails(store: Store) -> None:
+def test_a_folder_is_rewritten_only_where_it_changed(store: Store, tmp_path: Path) -> None:
     fill(store, "fly")
-    assert len(render(store)) < 200_000
+    folder = tmp_path / "report"
+    build_report(store, folder)
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    first = {file: (file.read_bytes(), file.stat().st_ino) for file in files}
+    build_report(store, folder)
+    assert {file: (file.read_bytes(), file.stat().st_ino) for file in files} == first
+    (folder / "mine.html").write_text("mine")
+    store.rows("update image set jpeg = null where image_id = 'net-16'")
+    store.rows("delete from cluster")
+    store.rows("delete from cluster_member")
+    build_report(store, folder)
+    assert not (folder / "cluster-1.html").exists()
+    assert (folder / "mine.html").read_text() == "mine"
+    kept = {file for file in files if file.exists() and file.stat().st_ino == first[file][1]}
+    assert {"report.css", "ask.html"} & {file.name for file in kept} == {"report.css", "ask.html"}
 
 
-def test_it_is_written_and_rewritten(store: Store, tmp_path: Path) -> None:
+def test_pictures_of_another_audit_are_not_taken_for_this_one_s(store: Store, tmp_path: Path) -> None:
     fill(store, "fly")
-    page = build_report(store, tmp_path / "report")
-    first = page.read_text()
-    assert build_report(store, tmp_path / "report").read_text() == first
-    assert [file.name for file in (tmp_path / "report").iterdir()] == ["index.html"]
+    folder = tmp_path / "report"
+    build_report(store, folder)
+    before = {file.name: file.read_bytes() for file in (folder / "images").iterdir()}
+    store.rows("update audit set audit_id = 'another'")
+    store.rows("update image set jpeg = (select jpeg from image where image_id = 'plain-1')")
+    build_report(store, folder)
+    after = {file.name: file.read_bytes() for file in (folder / "images").iterdir()}
+    assert after.keys() == before.keys()
+    assert len(set(after.values())) == 2 < len(set(before.values()))  # the picture, and as it was kept
+
+
+def test_a_list_of_files_that_was_forged_takes_nothing_away(store: Store, tmp_path: Path) -> None:
+    fill(store, "fly")
+    folder = tmp_path / "report"
+    build_report(store, folder)
+    (tmp_path / "precious").write_text("")
+    forged = {"audit": "a", "files": ["../precious", "images/../../precious", "images/..", "/etc/passwd", ""]}
+    (folder / ".report.json").write_text(json.dumps(forged))
+    build_report(store, folder)
+    assert (tmp_path / "precious").is_file()
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(store: Store, tmp_path: Path) -> None:
     fill(store, "fly")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="name another --out"):
-        build_report(store, tmp_path / "file" / "report")
+    for single in (False, True):
+        with pytest.raises(UserError, match="name another --out"):
+            build_report(store, tmp_path / "file" / "report", single=single)
+
+
+def test_pictures_stay_within_their_room(store: Store, tmp_path: Path) -> None:
+    fill(store, "fly")
+    page = build_report(store, tmp_path / "one" / "report.html", single=True)
+    assert page == tmp_path / "one" / "report.html"
+    assert [file.name for file in page.parent.iterdir()] == ["report.html"]
+    assert page.stat().st_size < 1_000_000
+
+
+def test_no_picture_is_shown_twice(store: Store) -> None:
+    fill(store, "fly")
+    report = read_report(store)
+    shown = [key for bug in report.bugs for pair in bug.examples for key in (pair.image_id, pair.plain_image_id)]
+    assert len(shown) == len(set(shown)) == 6
 
 
 def test_the_smallest_visible_effect_falls_with_the_pairs() -> None:
@@ -171,3 +300,16 @@ def test_the_smallest_visible_effect_falls_with_the_pairs() -> None:
     found = [effect for effect in effects if effect is not None]
     assert found == sorted(found, reverse=True)
     assert 0.3 < found[1] < 0.45
+
+
+def test_numbers_are_words_that_say_no_more_than_they_are() -> None:
+    assert [percent(value) for value in (None, 0, 1, 0.0004, 0.038, 0.91, 0.996, 0.9999)] == [
+        "–", "0 %", "100 %", "0.04 %", "3.8 %", "91 %", "99.6 %", "99.9 %",
+    ]  # fmt: skip
+    assert [level(value) for value in (0.05, 0.001, 0.125)] == ["5 %", "0.1 %", "12.5 %"]
+    assert listed(["a"], 3) == "a"
+    assert listed(["a", "b", "c"], 3) == "a, b and c"
+    assert listed(["a", "b", "c", "d"], 2) == "a, b and 2 more"
+    assert visible("a\x00\x1b[31m\u202eb") == "a��[31m�b"
+    assert visible("\u0628\u200c\u0628") == "\u0628\u200c\u0628"
+    assert len(visible("x" * 10_000)) < 2100

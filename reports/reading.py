@@ -1,0 +1,418 @@
+"""Reads a report's document out of an audit's database."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from mothlight.engine.stats import Pairs, e_value, mcnemar_exact
+from mothlight.reports import document as doc
+from mothlight.reports.verdict import verdict_of
+from mothlight.sql import Store
+from mothlight.sql.named import query_text, sql_text
+
+FLIPPING, PASSING = 3, 1
+"""Pairs shown of a bug: in which the description does it, and in which nothing happens."""
+CANDIDATES = 12
+"""Pairs read of a bug, to choose those whose pictures were not shown yet."""
+PICTURES = 6
+"""Of a label or a group of failures."""
+CLUSTERS, POINTS = 200, 400
+"""At most that many groups of failures and points of the map."""
+CONFUSIONS = 2000
+COUNT_ROWS, FAILURE_ROWS = 20_000, 10_000
+"""Rows to ask SQL of."""
+Row = dict[str, Any]
+
+
+def read_report(store: Store) -> doc.Report:
+    """Read an audit, finished or not."""
+    (head,) = store.records("select * from audit")
+    settings = json.loads(head["settings"])
+    coverage, visible = _coverage(store, settings)
+    groups, clusters_in_all = _clusters(store)
+    bugs = _bugs(store, groups)
+    clusters = [
+        group.model_copy(update={"bugs": [bug.number for bug in bugs if bug.cluster == group.number]})
+        for group in groups
+    ]
+    labels, cells = _labels(store, bugs), _cells(store, bugs)
+    questions = _asked(store, "questions")
+    audit = _audit(store, head, settings)
+    classifiers = _classifiers(store, bugs)
+    points, failures_in_all = _points(store, clusters)
+    return doc.Report(
+        schema_version=doc.SCHEMA,
+        audit=audit,
+        verdict=verdict_of(audit, coverage, bugs, classifiers, labels, cells),
+        coverage=coverage,
+        bugs=bugs,
+        classifiers=classifiers,
+        labels=labels,
+        cells=cells,
+        confusions=[
+            doc.Confusion(
+                classifier=row["classifier"],
+                label=row["label"],
+                predicted=row["predicted"],
+                rate=_share_of(row, "failures", "n", "rate"),
+            )
+            for row in store.records(query_text("confusion"))[:CONFUSIONS]
+        ],
+        not_confirmed=[_question(row) for row in questions if row["waves"]],
+        waiting=[_question(row) for row in questions if not row["waves"]],
+        untested=[doc.Untested(**row) for row in _asked(store, "untested")],
+        clusters=clusters,
+        clusters_in_all=clusters_in_all,
+        points=points,
+        failures_in_all=failures_in_all,
+        visible=visible,
+        tables=_tables(store),
+    )
+
+
+def smallest_visible(pairs: int, settings: Mapping[str, Any], weight: float | None) -> float | None:
+    """The smallest effect that so many pairs could confirm as the first finding, if the plain prompt never fails."""
+    if weight is None:
+        return None
+    for more in range(pairs + 1):
+        if e_value(Pairs(pairs, more, 0), settings["min_effect"]) * weight * settings["fdr"] >= 1:
+            return more / pairs
+    return None
+
+
+def _asked(store: Store, name: str, **parameters: object) -> list[Row]:
+    return store.records(sql_text("report", f"{name}.sql"), **parameters)
+
+
+def _audit(store: Store, head: Row, settings: Mapping[str, Any]) -> doc.Audit:
+    models = store.records(
+        "select role, name, source, worst_difference, tolerance, content_key from model order by role, name"
+    )
+    return doc.Audit(
+        name=head["name"],
+        audit_id=head["audit_id"],
+        seed=head["seed"],
+        generator=head["generator"],
+        steps=settings["steps"],
+        finished=head["finished_budget"] is not None,
+        ended=head["ended"],
+        images=store.rows("select count(*) from image")[0][0],
+        phases=[doc.Phase(phase=row["phase"], images=row["made"]) for row in store.records(query_text("budget"))],
+        failed=[doc.FailedItems(**row) for row in _asked(store, "failed")],
+        discovery_images=settings["discovery_images"],
+        min_group=settings["min_group"],
+        min_effect=settings["min_effect"],
+        fdr=settings["fdr"],
+        tests=[tests for (tests,) in store.rows("select tests from round order by round")],
+        gate_errors=[
+            doc.GateError(**{key: row[key] for key in ("kind", "rate", "low", "high", "source")})
+            for row in store.records("select * from gate_error order by kind desc")
+        ],
+        models=[doc.Model(**row) for row in models],
+        runs=[
+            doc.Run(
+                run=row["run_id"],
+                version=row["mothlight_version"],
+                seconds=_seconds(row["started_at"], row["ended_at"]),
+                **{key: row[key] for key in ("started_at", "max_images", "batch", "threads", "machine")},
+            )
+            for row in store.records("select * from run order by run_id")
+        ],
+    )
+
+
+def _coverage(store: Store, settings: Mapping[str, Any]) -> tuple[doc.Coverage, list[doc.Visible]]:
+    (row,) = _asked(store, "coverage")
+    images, passed, weight = row["images"], row["passed"], row["weight"]
+    typical = row["typical_pairs"]
+    coverage = doc.Coverage(
+        known=row["known"],
+        tested=row["tested"],
+        waiting=row["waiting"],
+        judged=doc.Share(
+            n=images, count=passed, value=passed / images if images else None, low=row["low"], high=row["high"]
+        ),
+        typical_pairs=typical,
+        visible=smallest_visible(typical, settings, weight) if typical else None,
+    )
+    numbers = sorted({24, 48, 96, row["most_pairs"] or 0, typical or 0} - {0})
+    return coverage, [doc.Visible(pairs=n, effect=smallest_visible(n, settings, weight)) for n in numbers]
+
+
+def _bugs(store: Store, clusters: Sequence[doc.Cluster]) -> list[doc.Bug]:
+    rows = _asked(store, "tests")
+    by_bug: dict[int, list[Row]] = defaultdict(list)
+    by_hypothesis: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_hypothesis[row["hypothesis_id"]].append(row)
+        if row["bug"] is not None:
+            by_bug[row["bug"]].append(row)
+    strongest = sorted(
+        (next(row for row in own if row["main"]) for own in by_bug.values()),
+        key=lambda row: (-row["effect_low"], -row["effect"], row["finding"]),
+    )
+    examples = _examples(store, strongest)
+    waves: dict[int, list[doc.Wave]] = defaultdict(list)
+    for row in _asked(store, "waves"):
+        waves[row.pop("finding")].append(doc.Wave(**row))
+    controls = {row["finding"]: row for row in store.records("select * from control")}
+    not_drawn = {prompt_id for (prompt_id,) in store.rows("select prompt_id from drawn where not_drawn")}
+    costs = {row["finding"]: row["with_their_plain_ones"] for row in store.records(query_text("costs"))}
+    groups = {cluster.cluster_id: cluster for cluster in clusters}
+    bugs = []
+    for number, row in enumerate(strongest, 1):
+        group = groups.get(row["cluster_id"] or "")
+        control = controls.get(row["finding"])
+        shown = examples[row["finding"]]
+        variants = [one for one in by_bug[row["bug"]] if one["hypothesis_id"] != row["hypothesis_id"]]
+        bugs.append(
+            doc.Bug(
+                number=number,
+                strongest=_test(row),
+                classifiers=[_test(one) for one in by_hypothesis[row["hypothesis_id"]]],
+                variants=[_test(one) for one in sorted(variants, key=lambda one: int(one["finding"]))],
+                waves=waves[row["finding"]],
+                examples=shown,
+                pictures_kept=bool(shown),
+                control=None
+                if control is None
+                else doc.Control(description=control["control"], effect=_effect_of(control)),
+                not_drawn=row["prompt_id"] in not_drawn,
+                images=costs.get(row["finding"], 0),
+                cluster=group.number if group else None,
+                captions=group.captions if group else [],
+            )
+        )
+    return bugs
+
+
+def _examples(store: Store, rows: Sequence[Row]) -> dict[int, list[doc.Example]]:
+    """Pairs of each finding; none of the pictures that a finding before it has, where there are others."""
+    if not rows:
+        return {}
+    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for pair in _asked(
+        store,
+        "examples",
+        hypotheses=[row["hypothesis_id"] for row in rows],
+        classifiers=[row["classifier"] for row in rows],
+        failing=CANDIDATES,
+        passing=CANDIDATES,
+    ):
+        found[pair.pop("hypothesis_id"), pair.pop("classifier")].append(pair)
+    used: set[str] = set()
+    chosen = {}
+    for row in rows:
+        own = found[row["hypothesis_id"], row["classifier"]]
+        some: list[Row] = []
+        for flips, count in ((True, FLIPPING), (False, PASSING)):
+            fresh = [
+                one
+                for one in own
+                if one["flips"] == flips and used.isdisjoint((one["image_id"], one["plain_image_id"]))
+            ]
+            some += fresh[:count]
+        used |= {one[key] for one in some for key in ("image_id", "plain_image_id")}
+        chosen[row["finding"]] = [doc.Example(**one) for one in some]
+    return chosen
+
+
+def _test(row: Row) -> doc.Test:
+    return doc.Test(
+        described=_share_of(row, "failures", "n", "rate"),
+        plain=doc.Share(
+            n=row["baseline_n"],
+            count=row["baseline_failures"],
+            value=row["baseline_rate"],
+            low=row["baseline_low"],
+            high=row["baseline_high"],
+        ),
+        effect=_effect_of(row),
+        mcnemar_p=mcnemar_exact(Pairs(row["pairs"], row["more"], row["less"])),
+        plain_rate_without_gate=row["baseline_rate_without_gate"],
+        **{
+            key: row[key]
+            for key in (
+                "finding", "classifier", "labels", "predicted", "description", "prompt", "status", "reason", "more",
+                "less", "e_value", "q_value", "provenance", "pair_pass_rate", "gate_pass_rate", "rate_without_gate",
+                "wrong_rate", "plain_wrong_rate", "strict_rate", "plain_strict_rate", "gate_limited",
+                "gate_could_explain", "origin", "round", "hypothesis_id",
+            )
+        },
+    )  # fmt: skip
+
+
+def _classifiers(store: Store, bugs: Sequence[doc.Bug]) -> list[doc.Classifier]:
+    ledger = {row["classifier"]: row for row in store.records(query_text("ledger"))}
+    nothing = dict.fromkeys(("images", "passes", "failures", "generator_misses", "ambiguous"), 0)
+    return [
+        doc.Classifier(
+            classifier=row["classifier"],
+            plain=_share_of(row, "failures", "n", "rate"),
+            strict_rate=row["strict_rate"],
+            findings=row["confirmed"],
+            bugs=[bug.number for bug in bugs if row["classifier"] in confirmed_on(bug)],
+            **{key: ledger.get(row["classifier"], nothing)[key] for key in nothing},
+        )
+        for row in store.records(query_text("classifier_summary"))
+    ]
+
+
+def confirmed_on(bug: doc.Bug) -> list[str]:
+    """The classifiers that have a bug, in the order of their names."""
+    return sorted({test.classifier for test in (*bug.classifiers, *bug.variants) if test.status == "confirmed"})
+
+
+def labels_of(bug: doc.Bug) -> list[str]:
+    """The labels that have a bug."""
+    return list(dict.fromkeys(label for test in (bug.strongest, *bug.variants) for label in test.labels))
+
+
+def _labels(store: Store, bugs: Sequence[doc.Bug]) -> list[doc.Label]:
+    own = defaultdict(list)
+    for bug in bugs:
+        for label in labels_of(bug):
+            own[label].append(bug.number)
+    failing = _grouped(_asked(store, "failing", count=PICTURES), "label")
+    return [
+        doc.Label(
+            label=row["label"],
+            prompt=row["prompt"],
+            accepted=[one for one in row["accepted"] or [] if one != row["label"]],
+            gate=doc.Share(
+                n=row["images"],
+                count=row["passed"],
+                value=row["rate"],
+                low=row["rate_low"],
+                high=row["rate_high"],
+            ),
+            few=row["few"],
+            bugs=own[row["label"]],
+            pictures=failing[row["label"]],
+        )
+        for row in _asked(store, "labels")
+    ]
+
+
+def _cells(store: Store, bugs: Sequence[doc.Bug]) -> list[doc.Cell]:
+    own = defaultdict(list)
+    for bug in bugs:
+        for label in labels_of(bug):
+            for classifier in confirmed_on(bug):
+                own[label, classifier].append(bug.number)
+    return [
+        doc.Cell(
+            label=row["label"],
+            classifier=row["classifier"],
+            plain=doc.Share(**{key: row[key] for key in ("n", "count", "value", "low", "high")}),
+            bugs=own[row["label"], row["classifier"]],
+        )
+        for row in _asked(store, "cells")
+    ]
+
+
+def _question(row: Row) -> doc.Question:
+    return doc.Question(
+        effect=None if row["pairs"] is None else _effect_of(row),
+        reason=row["reason"] or ("still testing" if row["waves"] else "waits for a test"),
+        **{
+            key: row[key]
+            for key in (
+                "label", "description", "predicted", "classifier", "e_value", "origin", "round", "not_drawn",
+                "hypothesis_id",
+            )
+        },
+    )  # fmt: skip
+
+
+def _clusters(store: Store) -> tuple[list[doc.Cluster], int]:
+    """The largest groups of failures, and how many there are in all."""
+    rows = _asked(store, "clusters")
+    from_bugs = {key for (key,) in store.rows("select cluster_id from findings where status = 'confirmed'")}
+    kept = [row for place, row in enumerate(rows) if place < CLUSTERS or row["cluster_id"] in from_bugs]
+    pictures = _grouped(
+        _asked(store, "members", clusters=[row["cluster_id"] for row in kept], count=PICTURES), "cluster_id"
+    )
+    clusters = [
+        doc.Cluster(
+            number=number,
+            part=row["place"],
+            pictures=pictures[row["cluster_id"]],
+            bugs=[],
+            **{
+                key: row[key]
+                for key in (
+                    "cluster_id", "round", "classifier", "label", "predicted", "failures", "descriptions", "captions",
+                )
+            },
+        )
+        for number, row in enumerate(kept, 1)
+    ]  # fmt: skip
+    return clusters, len(rows)
+
+
+def _points(store: Store, clusters: Sequence[doc.Cluster]) -> tuple[list[doc.Point], int]:
+    """Some failures by the two directions in which labels' embeddings differ most, 0 to 1; and how many there are."""
+    numbers = {cluster.cluster_id: cluster.number for cluster in clusters}
+    rows = _asked(store, "points", clusters=list(numbers), count=POINTS)
+    if len(rows) < 3:
+        return [], rows[0]["total"] if rows else 0
+    vectors = np.asarray([row["vector"] for row in rows], np.float64)
+    centred = vectors - vectors.mean(axis=0)
+    labels = np.asarray([row["label"] for row in rows])
+    means = np.stack([centred[labels == label].mean(axis=0) for label in sorted(set(labels))])
+    _, _, directions = np.linalg.svd(means if len(means) > 2 else centred, full_matrices=False)
+    # a direction may come out mirrored: its largest weight is made positive
+    signs = np.sign(directions[np.arange(2), np.abs(directions[:2]).argmax(axis=1)])
+    places = centred @ directions[:2].T * signs
+    low, high = places.min(axis=0), places.max(axis=0)
+    places = (places - low) / np.where(high > low, high - low, 1)
+    points = [
+        doc.Point(
+            x=round(float(x), 3),
+            y=round(float(y), 3),
+            cluster=numbers.get(row["cluster_id"]),
+            **{key: row[key] for key in ("image_id", "label", "classifier", "predicted")},
+        )
+        for row, (x, y) in zip(rows, places, strict=True)
+    ]
+    return points, rows[0]["total"]
+
+
+def _tables(store: Store) -> list[doc.Table]:
+    counts = _asked(store, "counts")
+    failures = _asked(store, "failures", count=FAILURE_ROWS)
+    ((known,),) = store.rows("select coalesce(sum(images), 0)::bigint from counted where verdict = 'failure'")
+    return [
+        _table("counts", counts[:COUNT_ROWS], len(counts)),
+        _table("failures", failures, known),
+    ]
+
+
+def _table(name: str, rows: Sequence[Row], total: int) -> doc.Table:
+    return doc.Table(
+        name=name, columns=list(rows[0]) if rows else [], rows=[list(row.values()) for row in rows], total=total
+    )
+
+
+def _grouped(rows: Iterable[Row], key: str) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        grouped[row[key]].append(row["image_id"])
+    return grouped
+
+
+def _share_of(row: Row, count: str, n: str, rate: str) -> doc.Share:
+    return doc.Share(n=row[n], count=row[count], value=row[rate], low=row[f"{rate}_low"], high=row[f"{rate}_high"])
+
+
+def _effect_of(row: Row) -> doc.Effect:
+    return doc.Effect(pairs=row["pairs"], value=row["effect"], low=row["effect_low"], high=row["effect_high"])
+
+
+def _seconds(start: datetime, end: datetime | None) -> float | None:
+    return None if end is None else (end - start).total_seconds()

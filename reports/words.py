@@ -1,0 +1,60 @@
+"""Numbers and lists as words, and what others wrote made safe to show."""
+
+import unicodedata
+from collections.abc import Sequence
+
+LONGEST = 2000
+"""Characters of one text that a page shows."""
+
+
+def percent(value: float | None) -> str:
+    """A proportion: `91 %`, with more digits where it is small."""
+    if value is None:
+        return "–"
+    share = 100 * value
+    if share in (0, 100) or 10 <= share <= 99:
+        return f"{share:.0f} %"
+    if share > 99:
+        return f"{min(share, 99.9):.1f} %"
+    return f"{share:.1f} %" if share >= 0.1 else f"{share:.2g} %"
+
+
+def level(value: float) -> str:
+    """A proportion that somebody set, as exactly as it was set: `5 %`, `0.1 %`."""
+    return f"{100 * value:.6g} %"
+
+
+def points(value: float | None) -> str:
+    """A difference of proportions in percentage points, with its sign where it is negative."""
+    return "–" if value is None else f"{100 * value:.0f}".replace("-", "−")
+
+
+def signed(value: float | None) -> str:
+    """A difference of proportions in percentage points, with its sign."""
+    return "–" if value is None else f"{100 * value:+.0f}".replace("-", "−")
+
+
+def quoted(text: str) -> str:
+    """What somebody else wrote, in quotes and without a full stop at its end."""
+    return f"“{visible(text).strip().removesuffix('.')}”"
+
+
+def listed(items: Sequence[str], most: int, word: str = "and") -> str:
+    """`a, b and c`; of more than `most` the first ones, and how many more."""
+    if len(items) > most:
+        return f"{', '.join(items[:most])} {word} {len(items) - most:,} more"
+    return f" {word} ".join(filter(None, (", ".join(items[:-1]), items[-1]))) if items else ""
+
+
+def visible(text: object) -> str:
+    """Without control and direction characters, which could rewrite what stands around them; long texts are cut.
+
+    Format characters that words need (joiners) stay.
+    """
+    kept = "".join(
+        character
+        if character in "\n\t\u200c\u200d" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
+        else "�"
+        for character in str(text)
+    )
+    return kept if len(kept) <= LONGEST else f"{kept[:LONGEST]}… ({len(kept) - LONGEST:,} more characters)"
