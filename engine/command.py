@@ -33,10 +33,10 @@ from mothlight.engine.session import Progress, Session
 from mothlight.engine.streams import discard, tolerant
 from mothlight.engine.suite.ask import STATUSES, run
 from mothlight.engine.suite.freeze import freeze
-from mothlight.engine.suite.pages import as_json, as_markdown, broken_gates
+from mothlight.engine.suite.pages import as_json, as_markdown, broken_gates, changes_of
 from mothlight.engine.watching import watch
 from mothlight.reports.answers import write_answers_page
-from mothlight.reports.build import build_report
+from mothlight.reports.build import write_changes
 from mothlight.sql import Store, open_audit
 from mothlight.sql.beside import DIFFERENCES, side_by_side
 from mothlight.sql.named import given_parameters, query_text, sql_text
@@ -47,7 +47,7 @@ PIPE_CLOSED = 141
 MEMORY_SIZE = re.compile(r"\d+(\.\d+)? ?([KMGT]i?B)", re.IGNORECASE)
 
 
-def _opened(audit: Path, *, locked_down: bool = False, memory: str = ASKING_MEMORY) -> Store:
+def opened(audit: Path, *, locked_down: bool = False, memory: str = ASKING_MEMORY) -> Store:
     """An audit to read; says so if it is still being written.
 
     Raises:
@@ -70,7 +70,7 @@ def score_command(audit: Path, truth: Path | None, pairs: int, load_backend: Loa
     """An audit's score as JSON; measured once, then remembered beside the database."""
     known = load_truth(truth)
     database = database_of(audit)
-    with _opened(database) as store:
+    with opened(database) as store:
         ((text, folder, audit_id, budget),) = store.rows(
             "select settings, folder, audit_id, finished_budget from audit"
         )
@@ -101,17 +101,10 @@ def _laid_out(result: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}"
 
 
-def report_command(audit: Path, out: Path | None) -> Path:
-    """Write an audit's report; the page's path."""
-    database = database_of(audit)
-    with _opened(database) as store:
-        return build_report(store, out or database.parent / "report")
-
-
 def watch_command(audit: Path, every: float) -> None:
     """Print a line for each look at an audit, until it ends; over the last one at a terminal."""
     terminal = sys.stdout.isatty()
-    with _answering():
+    with answering():
         for line in watch(lambda: open_audit(audit), every):
             sys.stdout.write(f"\r\033[2K{line}" if terminal else f"{line}\n")
             sys.stdout.flush()
@@ -125,7 +118,7 @@ def stats_command(audit: Path, *, as_json: bool) -> None:
     Raises:
         UserError: nothing was made yet.
     """
-    with _opened(audit) as store, _answering():
+    with opened(audit) as store, answering():
         if as_json:
             stages, sentence = pace(store)
             json.dump({"stages": stages, "pace": sentence}, sys.stdout, indent=1)
@@ -142,7 +135,7 @@ def sql_command(audit: Path, statement: str | None, asked: Asked, memory: str) -
         UserError: there is no statement, DuckDB refuses it, its time is over, or several should become one document.
         DiskFullError, UserError: the answer can't be written.
     """
-    with _opened(audit, locked_down=True, memory=memory) as store, _answering():
+    with opened(audit, locked_down=True, memory=memory) as store, answering():
         if statement is None and sys.stdin.isatty() and sys.stdout.isatty():
             from mothlight.engine.shell import interactive  # readline is the terminal's alone
 
@@ -165,7 +158,7 @@ def _typed(statement: str) -> str:
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def answering() -> Iterator[None]:
     """What is written inside goes to standard output, and is the point of the command.
 
     Raises:
@@ -193,8 +186,8 @@ def query_command(
         UserError: there is none of that name, it takes other parameters, or the other audit is missing or too many.
     """
     if name is None:
-        _opened(audit).close()
-        with _answering():
+        opened(audit).close()
+        with answering():
             show_queries()
         return
     text = sql_text(f"{DIFFERENCES}.sql") if name == DIFFERENCES else query_text(name)
@@ -202,12 +195,12 @@ def query_command(
     if (name == DIFFERENCES) != (against is not None):
         raise UserError(f"The query `{DIFFERENCES}`, and no other, takes --against with another audit.")
     with ExitStack() as stack:
-        store = stack.enter_context(_opened(audit, locked_down=True, memory=memory))
+        store = stack.enter_context(opened(audit, locked_down=True, memory=memory))
         if against is not None:
             same = against.exists() and database_of(against).samefile(store.path)
-            other = store if same else stack.enter_context(_opened(against, locked_down=True, memory=memory))
+            other = store if same else stack.enter_context(opened(against, locked_down=True, memory=memory))
             store = stack.enter_context(side_by_side(store, other))
-        stack.enter_context(_answering())
+        stack.enter_context(answering())
         answer(store, text, asked, parameters)
 
 
@@ -217,7 +210,7 @@ def image_command(audit: Path, image_id: str, out: Path) -> Path:
     Raises:
         UserError: no image, or more than one, has that id; or the file can't be written.
     """
-    with _opened(audit) as store:
+    with opened(audit) as store:
         picture = store.picture(image_id)
     try:
         out.write_bytes(picture)
@@ -234,7 +227,7 @@ def remake_command(audit: Path, finding: int | None, where: str | None, load_bac
     """
     if (finding is None) == (where is None):
         raise UserError("Say which pictures: --finding with its number, or --where with a condition.")
-    with _opened(audit, locked_down=True) as store:
+    with opened(audit, locked_down=True) as store:
         ((text, folder, budget),) = store.rows("select settings, folder, finished_budget from audit")
         images = chosen_images(store, finding, where)
     config = stored_config(text, budget)
@@ -252,7 +245,7 @@ def images_command(audit: Path, finding: int | None, where: str | None, out: Pat
     """
     if (finding is None) == (where is None):
         raise UserError("Say which images: --finding N (see `mothlight query AUDIT findings`), or --where CONDITION.")
-    with _opened(audit, locked_down=True) as store:
+    with opened(audit, locked_down=True) as store:
         if where is not None:
             written, found = write_where(store, where, out, limit)
         else:
@@ -267,9 +260,9 @@ def explain_command(audit: Path, finding: int) -> None:
     Raises:
         UserError: there is no such finding.
     """
-    with _opened(audit) as store:
+    with opened(audit) as store:
         lines = list(story(store, finding))
-    with _answering():
+    with answering():
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
 
@@ -280,7 +273,7 @@ def export_images_command(audit: Path, where: str, layout: str, out: Path) -> st
     Raises:
         UserError, DiskFullError: see `dataset.export`.
     """
-    with _opened(audit, locked_down=True) as store:
+    with opened(audit, locked_down=True) as store:
         count = export(store, where, layout, out)
     return f"{count:,} pictures in {out}"
 
@@ -291,14 +284,23 @@ def suite_freeze_command(audit: Path, out: Path, classifier: str | None, pairs: 
     Raises:
         UserError, DiskFullError: see `suite.freeze`.
     """
-    with _opened(audit) as store:
+    with opened(audit) as store:
         suite = freeze(store, out, classifier, pairs)
     count = len(suite.findings)
     return f"{count} finding{'s' if count > 1 else ''}, {len(suite.images):,} pictures in {out}"
 
 
+@dataclass(frozen=True, slots=True)
+class SuiteFiles:
+    """Where a suite's result is written, beside standard output."""
+
+    json: Path | None = None
+    markdown: Path | None = None
+    html: Path | None = None
+
+
 def suite_run_command(
-    folder: Path, paths: Sequence[Path], fail_on: Sequence[str], max_rate: float | None, files: Sequence[Path | None]
+    folder: Path, paths: Sequence[Path], fail_on: Sequence[str], max_rate: float | None, files: SuiteFiles
 ) -> int:
     """Ask a suite of classifiers, print and write what came of it; the exit code.
 
@@ -310,7 +312,7 @@ def suite_run_command(
             raise UserError(f"--fail-on knows {', '.join(STATUSES)}, not `{status}`.")
     suite, lines = run(folder, paths)
     page = as_markdown(suite, lines)
-    for path, text in zip(files, (as_json(suite, lines), page), strict=True):
+    for path, text in ((files.json, as_json(suite, lines)), (files.markdown, page)):
         if path is not None:
             try:
                 beside = path.with_name(f".{path.name}.new")
@@ -318,7 +320,9 @@ def suite_run_command(
                 beside.replace(path)
             except OSError as error:
                 raise UserError(f"Can't write {path}: {error.strerror}.") from error
-    with _answering():
+    if files.html is not None:
+        write_changes(changes_of(suite, lines), files.html)
+    with answering():
         sys.stdout.write(printable(page, keep="\n"))
         sys.stdout.flush()
     broken = broken_gates(lines, fail_on, max_rate)
@@ -351,7 +355,7 @@ def gate_calibrate_command(path: Path, truths: Truths, images: int, most: float)
         raise UserError(f"{path} is an audit, which has a gate: --gate is for a folder of pictures.")
     else:
         lines = _audit_calibrated(path, truths, images, most)
-    with _answering():
+    with answering():
         sys.stdout.write("\n".join(printable(line) for line in lines) + "\n")
         sys.stdout.flush()
 

@@ -4,7 +4,9 @@ import errno
 import hashlib
 import json
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,8 +19,8 @@ from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.reports import document as doc
 from mothlight.reports.pages import AskPage, Page, Site
 from mothlight.reports.pictures import FOLDER, PictureFiles, PicturesInside, Read, write_whole
-from mothlight.reports.reading import read_report
-from mothlight.reports.words import level, percent, points, signed, visible
+from mothlight.reports.reading import read_changes, read_report
+from mothlight.reports.words import level, listed, percent, points, signed, visible
 from mothlight.sql import Store
 from mothlight.sql.named import sql_text
 
@@ -31,7 +33,9 @@ Data = list[tuple[str, str]]
 """JSON inside of a page, by the id of its element."""
 
 
-def build_report(store: Store, out: Path, *, single: bool = False, tell: Tell = lambda _: None) -> Path:
+def build_report(
+    store: Store, out: Path, *, single: bool = False, against: Store | None = None, tell: Tell = lambda _: None
+) -> Path:
     """Write the report of an audit into the folder `out`, or as the file `out`; the first page's path.
 
     A second build writes only what changed, and takes away pages that are no longer part of the report.
@@ -41,7 +45,13 @@ def build_report(store: Store, out: Path, *, single: bool = False, tell: Tell = 
         DiskFullError: there is no room.
     """
     tell("reading the audit")
-    return write_report(read_report(store), reader(store), out, single=single, tell=tell)
+    return write_report(read_against(store, against), reader(store), out, single=single, tell=tell)
+
+
+def read_against(store: Store, against: Store | None) -> doc.Report:
+    """An audit's report, held against another audit if there is one."""
+    report = read_report(store)
+    return report if against is None else report.model_copy(update={"changes": read_changes(store, against)})
 
 
 def render(store: Store) -> str:
@@ -62,14 +72,10 @@ def write_report(
     report: doc.Report, read: Read, out: Path, *, single: bool = False, tell: Tell = lambda _: None
 ) -> Path:
     """As `build_report`, of a document and its pictures."""
-    try:
+    with _told(out):
         if single:
             return _write_file(report, PicturesInside(read), out)
         return _write_folder(report, read, out, tell)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DiskFullError(f"The disk is full: the report can't be written to {out}.") from error
-        raise UserError(f"Can't write the report to {out}: {error.strerror}; name another --out.") from error
 
 
 def _single(report: doc.Report, shelf: PicturesInside) -> str:
@@ -165,6 +171,59 @@ def _environment() -> Environment:
     return new_environment()
 
 
+def write_changes(changes: doc.Changes, out: Path) -> Path:
+    """Write a suite's result as a page of its own; the page.
+
+    Raises:
+        UserError, DiskFullError: it can't be written.
+    """
+    counts = Counter(row.kind for row in changes.rows)
+    said = listed([f"{count} {kind}" for kind, count in counts.items()], 9) or "no finding was asked"
+    style, script = _static("report.css"), _static("report.js")
+    html = (
+        _environment()
+        .get_template("suite.html")
+        .render(
+            changes=changes,
+            headline=f"{changes.of}: {said}.",
+            title=f"{changes.against}: mothlight suite",
+            data=[],
+            style=style,
+            script=script,
+            policy=_policy(style, script, images="data:"),
+        )
+    )
+    with _told(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, html.encode())
+    return out
+
+
+def _policy(style: str | None, script: str, *, images: str = "'self'", wasm: bool = False) -> str:
+    """What a page may load: itself, by hash, and pictures."""
+    styles = "'self'" if style is None else f"'sha256-{source_hash(style)}'"
+    scripts = f"'sha256-{source_hash(script)}'" + (" 'wasm-unsafe-eval'" if wasm else "")
+    return (
+        f"default-src 'none'; img-src {images}; style-src {styles}; script-src {scripts}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+@contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """What can't be written is one sentence.
+
+    Raises:
+        UserError, DiskFullError: it is so.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFullError(f"The disk is full: the report can't be written to {out}.") from error
+        raise UserError(f"Can't write the report to {out}: {error.strerror}; name another --out.") from error
+
+
 def _document(site: Site, pages: Sequence[tuple[str, Page]], style: str | None) -> str:
     """One file that holds pages; without a style it has its style sheet beside it."""
     environment = _environment()
@@ -184,12 +243,7 @@ def _document(site: Site, pages: Sequence[tuple[str, Page]], style: str | None) 
     script, data = _static("report.js"), _data(site, pages)
     if data:
         script = "\n".join((script, _engine(), _static("ask.js")))
-    sources = f"'sha256-{source_hash(style)}'" if style is not None else "'self'"
-    policy = (
-        f"default-src 'none'; img-src {'data:' if site.single else chr(39) + 'self' + chr(39)}; style-src {sources}; "
-        f"script-src 'sha256-{source_hash(script)}'{' ' + chr(39) + 'wasm-unsafe-eval' + chr(39) if data else ''}; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    policy = _policy(style, script, images="data:" if site.single else "'self'", wasm=bool(data))
     audit = site.report.audit
     return environment.get_template("layout.html").render(
         site=site,

@@ -367,6 +367,39 @@ class Table(Part):
     """How many there are in the database, of which these are the first."""
 
 
+class Estimate(Part):
+    """A rate or an effect, with its interval, over n images or pairs."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Change(Part):
+    """What became of a finding, or of a label's plain rate."""
+
+    kind: str
+    """new, worse, unchanged, fixed, unclear, not asked before, not asked again, better; of a suite's run its status."""
+    what: Literal["effect", "plain rate", "rate"]
+    label: str
+    description: str
+    predicted: str
+    classifier: str
+    now: Estimate | None
+    before: Estimate | None
+    difference: Estimate | None
+    """Now less before; n is that of now."""
+
+
+class Changes(Part):
+    """This audit, or a suite's run, held against an earlier one."""
+
+    of: str
+    against: str
+    rows: list[Change]
+
+
 class Report(Part):
     """The whole document."""
 
@@ -391,3 +424,5 @@ class Report(Part):
     """Failures on plain prompts that lie in a group, of which the map has some."""
     visible: list[Visible]
     tables: list[Table]
+    changes: Changes | None = None
+    """Against another audit, if one was named."""

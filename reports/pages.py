@@ -156,6 +156,11 @@ class MapPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangesPage:
+    """This audit held against another."""
+
+
+@dataclass(frozen=True, slots=True)
 class AskPage:
     """SQL over findings, counts and failures."""
 
@@ -170,7 +175,18 @@ class AboutPage:
     """What stands on a page, and the command that prints it."""
 
 
-Page = IndexPage | BugsPage | LabelPage | ClassifierPage | ClusterPage | TestsPage | MapPage | AskPage | AboutPage
+Page = (
+    IndexPage
+    | BugsPage
+    | LabelPage
+    | ClassifierPage
+    | ClusterPage
+    | TestsPage
+    | ChangesPage
+    | MapPage
+    | AskPage
+    | AboutPage
+)
 
 
 class Site:
@@ -252,6 +268,8 @@ class Site:
         if self.details:
             found += [(f"label-{n}", self._label(n, label)) for n, label in enumerate(report.labels, 1)]
             found += [(f"cluster-{c.number}", ClusterPage(c, self._shown(c.pictures))) for c in report.clusters]
+        if report.changes is not None:
+            found.append(("changes", ChangesPage()))
         found.append(("ask", AskPage([findings_table(report.bugs), *report.tables])))
         found.append(("about", AboutPage(COMMANDS)))
         return found

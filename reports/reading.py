@@ -12,6 +12,7 @@ from mothlight.engine.stats import Pairs, e_value, mcnemar_exact
 from mothlight.reports import document as doc
 from mothlight.reports.verdict import verdict_of
 from mothlight.sql import Store
+from mothlight.sql.beside import side_by_side
 from mothlight.sql.named import query_text, sql_text
 
 FLIPPING, PASSING = 3, 1
@@ -71,6 +72,31 @@ def read_report(store: Store) -> doc.Report:
         failures_in_all=failures_in_all,
         visible=visible,
         tables=_tables(store),
+    )
+
+
+def read_changes(one: Store, other: Store) -> doc.Changes:
+    """What two audits differ in."""
+    named = []
+    for store in (one, other):
+        ((name, seed),) = store.rows("select name, seed from audit")
+        named.append(f"{name}, seed {seed}")
+    with side_by_side(one, other) as both:
+        rows = _asked(both, "changes")
+    return doc.Changes(of=named[0], against=named[1], rows=[_change(row) for row in rows])
+
+
+def _change(row: Row) -> doc.Change:
+    def estimate(name: str, n: str) -> doc.Estimate | None:
+        if row[name] is None:
+            return None
+        return doc.Estimate(value=row[name], low=row[f"{name}_low"], high=row[f"{name}_high"], n=row[n])
+
+    return doc.Change(
+        now=estimate("now", "now_n"),
+        before=estimate("before", "before_n"),
+        difference=estimate("difference", "now_n"),
+        **{key: row[key] for key in ("kind", "what", "label", "description", "predicted", "classifier")},
     )
 
 

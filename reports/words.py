@@ -11,7 +11,7 @@ def percent(value: float | None) -> str:
     """A proportion: `91 %`, with more digits where it is small."""
     if value is None:
         return "–"
-    share = 100 * value
+    share = round(100 * value, 9)  # an interval's end at 1 may fall short of it by the last bit
     if share in (0, 100) or 10 <= share <= 99:
         return f"{share:.0f} %"
     if share > 99:

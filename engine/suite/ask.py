@@ -96,8 +96,12 @@ class Line:
     """Pictures with the event before, and without it now."""
     broken: int
     """Pictures without the event before, and with it now."""
+    change: float
+    """By how much its rate is above that of the classifier that it was found on, on the same pictures."""
+    change_low: float
+    change_high: float
     p_value: float
-    """McNemar's exact test of these two."""
+    """McNemar's exact test of mended and broken."""
     status: Status
 
 
@@ -202,6 +206,7 @@ def _measured(store: Store, finding: SuiteFinding, label: str, name: str, asked:
     n, hits = len(asked.after), sum(asked.after)
     ((low, high),) = store.rows("select wilson_low($k, $n), wilson_high($k, $n)", k=hits, n=n)
     effect_low, effect_high = _bounds(store, asked.effect)
+    change_low, change_high = _bounds(store, asked.change)
     plain = status == "new"
     return Line(
         finding=None if plain else finding.finding,
@@ -221,6 +226,9 @@ def _measured(store: Store, finding: SuiteFinding, label: str, name: str, asked:
         effect_high=None if plain else effect_high,
         mended=asked.change.less,
         broken=asked.change.more,
+        change=asked.change.effect,
+        change_low=change_low,
+        change_high=change_high,
         p_value=mcnemar_exact(asked.change),
         status=status,
     )

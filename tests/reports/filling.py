@@ -83,19 +83,18 @@ def _wave(store: Store, word: str, wave: int, phase: str, place: int, prompt: st
         wave=wave, phase=phase, place=place, prompt=prompt, first=first,
     )  # fmt: skip
     run("insert into chunk values ($key, $prompt, $wave, $first, 8, 1)", key=key, prompt=prompt, wave=wave, first=first)
-    for index in range(first, first + 8):
-        image = f"{prompt}-{index}"
-        run(
-            "insert into image values ($image, $key, $prompt, $wave, $index, 0.9, 1, $wrong, $jpeg)",
-            image=image, key=key, prompt=prompt, wave=wave, index=index, wrong=int(prompt == "net" or index == 3),
-            jpeg=jpeg(300, 60 + index),
-        )  # fmt: skip
-        seen = "bee" if prompt == "net" or index == 3 else word
-        run(
-            "insert into prediction values ("
-            "$image, $word, $prompt, $wave, $index, 0.9, $seen, $seen <> $word, 0.9, 0.1, 0.8, [$seen], [0.9])",
-            image=image, word=word, prompt=prompt, wave=wave, index=index, seen=seen,
-        )  # fmt: skip
+    pictures = [jpeg(300, 60 + index) for index in range(first, first + 8)]
+    run(
+        "insert into image select $prompt || '-' || index, $key, $prompt, $wave, index, 0.9, 1,"
+        " ($prompt = 'net' or index = 3)::integer, ($jpegs::blob[])[index - $first + 1]"
+        " from range($first, $first + 8) as indices(index)",
+        prompt=prompt, key=key, wave=wave, first=first, jpegs=pictures,
+    )  # fmt: skip
+    run(
+        "insert into prediction select image_id, $word, prompt_id, wave, index, 0.9, seen, seen <> $word, 0.9, 0.1,"
+        " 0.8, [seen], [0.9] from (select *, if(errors > 0, 'bee', $word) as seen from image where chunk_id = $key)",
+        word=word, key=key,
+    )  # fmt: skip
 
 
 def count(store: Store) -> None:
