@@ -1,5 +1,6 @@
-"use strict";
 (() => {
+  "use strict";
+
   const data = (id) => JSON.parse(document.getElementById(id).textContent);
   const form = document.getElementById("ask-form");
   const text = document.getElementById("ask-sql");

@@ -1,5 +1,6 @@
-"use strict";
 (() => {
+  "use strict";
+
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const make = (name, parts = {}) => Object.assign(document.createElement(name), parts);
 

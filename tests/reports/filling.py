@@ -83,7 +83,7 @@ def _wave(store: Store, word: str, wave: int, phase: str, place: int, prompt: st
         wave=wave, phase=phase, place=place, prompt=prompt, first=first,
     )  # fmt: skip
     run("insert into chunk values ($key, $prompt, $wave, $first, 8, 1)", key=key, prompt=prompt, wave=wave, first=first)
-    pictures = [jpeg(300, 60 + index) for index in range(first, first + 8)]
+    pictures = [jpeg(300, (60 if prompt == "plain" else 160) + index) for index in range(first, first + 8)]
     run(
         "insert into image select $prompt || '-' || index, $key, $prompt, $wave, index, 0.9, 1,"
         " ($prompt = 'net' or index = 3)::integer, ($jpegs::blob[])[index - $first + 1]"
