@@ -29,6 +29,8 @@ class Form:
     classifier: str = ""
 
 
+MEMORY = "600MB"
+"""Of the database's pages, so that a report of any audit stays under 1 GiB."""
 FILES = ("folder", "file", "pdf")
 
 
@@ -41,14 +43,19 @@ def report_command(audit: Path, forms: Sequence[Form], against: Path | None) -> 
     if sum(form.kind not in FILES for form in forms) > 1:
         raise UserError("--json, --schema, --markdown, --model-card and --junit each fill standard output: give one.")
     with ExitStack() as stack:
-        store = stack.enter_context(opened(audit))
+        store = stack.enter_context(opened(audit, locked_down=True, memory=MEMORY))
         other = None
         if against is not None:
             same = against.exists() and database_of(against).samefile(store.path)
-            other = store if same else stack.enter_context(opened(against))
+            other = store if same else stack.enter_context(opened(against, locked_down=True, memory=MEMORY))
+        speaks = any(form.kind not in FILES for form in forms)
         for form in forms:
             if form.kind in FILES:
-                say(_written(store, other, audit, form))
+                page = _written(store, other, audit, form)
+                if speaks:  # the text alone goes to standard output
+                    print_line(Console(file=tolerant(sys.stderr)), str(page))
+                else:
+                    say(page)
             else:
                 text = _text(store, other, form)
                 with answering():

@@ -5,7 +5,7 @@ import hashlib
 import json
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
@@ -17,12 +17,12 @@ from markupsafe import Markup
 
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.reports import document as doc
+from mothlight.reports.blocks import in_blocks
 from mothlight.reports.pages import AskPage, Page, Site
 from mothlight.reports.pictures import FOLDER, PictureFiles, PicturesInside, Read, write_whole
 from mothlight.reports.reading import read_changes, read_report
 from mothlight.reports.words import level, listed, percent, points, signed, visible
 from mothlight.sql import Store
-from mothlight.sql.named import sql_text
 
 WRITTEN = ".report.json"
 """In a report's folder: whose it is, and which files are its own."""
@@ -62,8 +62,8 @@ def render(store: Store) -> str:
 def reader(store: Store) -> Read:
     """How the pictures of an audit are read."""
 
-    def read(images: Sequence[str]) -> Mapping[str, bytes]:
-        return dict(store.rows(sql_text("report", "pictures.sql"), images=list(images)))
+    def read(images: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        yield from in_blocks(store, "pictures", images)
 
     return read
 
@@ -291,8 +291,16 @@ def _wasm() -> str:
     return b64encode(files("mothlight.reports").joinpath("static", "sql-wasm.wasm.gz").read_bytes()).decode()
 
 
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
 def _digits(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2g}"
+    if value is None:
+        return "–"
+    if value == 0 or 1e-4 <= abs(value) < 1e4:
+        return f"{value:.2g}" if abs(value) < 100 else f"{value:,.0f}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}·10{str(int(exponent)).translate(RAISED)}"
 
 
 def _interval(share: doc.Share) -> str:

@@ -1,15 +1,16 @@
 """The pages of a report: which there are, and what each shows, ready to be printed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mothlight.reports import charts
 from mothlight.reports import document as doc
+from mothlight.reports.choosing import FULL
 from mothlight.reports.pictures import Picture, PictureFiles, PicturesInside
 from mothlight.reports.reading import confirmed_on, labels_of
 from mothlight.reports.verdict import headline_of
 
-CARDS = 50
+CARDS = FULL
 """Bugs that a page shows in full."""
 ROWS = 200
 """Of a table."""
@@ -241,18 +242,14 @@ class Site:
         Raises:
             OSError: a file can't be written.
         """
-        first, others = [], []
-        for bug in self.report.bugs[:CARDS]:
-            first += [key for pair in bug.examples for key in (pair.image_id, pair.plain_image_id)]
-        if not self.single:
-            for bug in self.report.bugs[CARDS:]:
-                others += [key for pair in bug.examples for key in (pair.image_id, pair.plain_image_id)]
+        report = self.report
+        first = dict.fromkeys(_pictures_of(report.bugs[:CARDS]), True)
+        others = [] if self.single else list(_pictures_of(report.bugs[CARDS:]))
+        others += [point.image_id for point in report.points]
         if self.details:
-            others += [image for label in self.report.labels for image in label.pictures]
-            others += [image for cluster in self.report.clusters for image in cluster.pictures]
-        others += [point.image_id for point in self.report.points]
-        self.shelf.prepare(first, as_kept=True)
-        self.shelf.prepare(others, as_kept=False)
+            others += [image for label in report.labels for image in label.pictures]
+            others += [image for cluster in report.clusters for image in cluster.pictures]
+        self.shelf.prepare({**first, **dict.fromkeys(others, False), **first})
 
     def pages(self) -> list[tuple[str, Page]]:
         """Each page with its name."""
@@ -375,6 +372,13 @@ class Site:
             tones=charts.tones(points),
             clusters=self.report.clusters,
         )
+
+
+def _pictures_of(bugs: Sequence[doc.Bug]) -> Iterator[str]:
+    for bug in bugs:
+        for pair in bug.examples:
+            yield pair.image_id
+            yield pair.plain_image_id
 
 
 def findings_table(bugs: Sequence[doc.Bug]) -> doc.Table:

@@ -16,11 +16,10 @@ SHOWN = 256
 TINY = 128
 """Up to that, a picture is enlarged with its pixels seen; a larger one is a photograph, and drawn smoothly."""
 FOLDER = "images"
-AT_ONCE = 64
-ROOM = 3_000_000
+ROOM = 2_500_000
 """Bytes of pictures that one page holds inside."""
-Read = Callable[[Sequence[str]], Mapping[str, bytes]]
-"""JPEGs by the ids of their images; one that was not kept is missing."""
+Read = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]
+"""The ids of images with their JPEGs, in any order; one that was not kept is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +46,16 @@ class PictureFiles:
         self.damaged: set[str] = set()
         self.known: dict[str, Picture] = {}
 
-    def prepare(self, images: Iterable[str], *, as_kept: bool) -> None:
-        """Lay pictures down, in the size of the page and, if so asked, in the size that was kept.
+    def prepare(self, images: Mapping[str, bool]) -> None:
+        """Lay pictures down in the size of the page and, where so asked, in the size that was kept.
 
         Raises:
             OSError: a file can't be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        wanted = [image for image in dict.fromkeys(images) if image not in self.known and image not in self.damaged]
-        missing = [image for image in wanted if not self._find(image, as_kept=as_kept)]
-        for start in range(0, len(missing), AT_ONCE):
-            for image, jpeg in self.read(missing[start : start + AT_ONCE]).items():
-                self._write(image, jpeg, as_kept=as_kept)
+        missing = [image for image, as_kept in images.items() if not self._find(image, as_kept=as_kept)]
+        for image, jpeg in self.read(missing) if missing else ():
+            self._write(image, jpeg, as_kept=images[image])
 
     def of(self, image: str) -> Picture | None:
         """A picture that was laid down; None where it was not kept, or is damaged."""
@@ -105,24 +102,17 @@ class PicturesInside:
         self.damaged: set[str] = set()
         self.known: dict[str, Picture] = {}
 
-    def prepare(self, images: Iterable[str], *, as_kept: bool) -> None:
-        """Read pictures; those that come first find room."""
-        del as_kept
-        wanted = [image for image in dict.fromkeys(images) if image not in self.known and image not in self.damaged]
-        for start in range(0, len(wanted), AT_ONCE):
-            if self.left <= 0:
-                return
-            found = self.read(wanted[start : start + AT_ONCE])
-            for image in wanted[start : start + AT_ONCE]:
-                if image in found:
-                    self._take(image, found[image])
+    def prepare(self, images: Mapping[str, bool]) -> None:
+        """Read pictures; those that come first in the mapping find room."""
+        found = {image: scaled(jpeg) for image, jpeg in self.read(list(images))} if images else {}
+        for image in images:
+            match found.get(image, ()):
+                case None:
+                    self.damaged.add(image)
+                case (small, size):
+                    self._take(image, small, size)
 
-    def _take(self, image: str, jpeg: bytes) -> None:
-        shown = scaled(jpeg)
-        if shown is None:
-            self.damaged.add(image)
-            return
-        small, size = shown
+    def _take(self, image: str, small: bytes, size: tuple[int, int]) -> None:
         data = f"data:image/jpeg;base64,{b64encode(small).decode()}"
         if len(data) <= self.left:
             self.left -= len(data)

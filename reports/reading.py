@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,23 +10,17 @@ import numpy as np
 
 from mothlight.engine.stats import Pairs, e_value, mcnemar_exact
 from mothlight.reports import document as doc
+from mothlight.reports.choosing import Choice, Row
 from mothlight.reports.verdict import verdict_of
 from mothlight.sql import Store
 from mothlight.sql.beside import side_by_side
 from mothlight.sql.named import query_text, sql_text
 
-FLIPPING, PASSING = 3, 1
-"""Pairs shown of a bug: in which the description does it, and in which nothing happens."""
-CANDIDATES = 12
-"""Pairs read of a bug, to choose those whose pictures were not shown yet."""
-PICTURES = 6
-"""Of a label or a group of failures."""
 CLUSTERS, POINTS = 200, 400
 """At most that many groups of failures and points of the map."""
 CONFUSIONS = 2000
 COUNT_ROWS, FAILURE_ROWS = 20_000, 10_000
 """Rows to ask SQL of."""
-Row = dict[str, Any]
 
 
 def read_report(store: Store) -> doc.Report:
@@ -34,13 +28,12 @@ def read_report(store: Store) -> doc.Report:
     (head,) = store.records("select * from audit")
     settings = json.loads(head["settings"])
     coverage, visible = _coverage(store, settings)
-    groups, clusters_in_all = _clusters(store)
-    bugs = _bugs(store, groups)
-    clusters = [
-        group.model_copy(update={"bugs": [bug.number for bug in bugs if bug.cluster == group.number]})
-        for group in groups
-    ]
-    labels, cells = _labels(store, bugs), _cells(store, bugs)
+    tests, clusters_in_all = _asked(store, "tests"), _asked(store, "clusters")
+    strongest, groups = _strongest(tests), _largest(clusters_in_all, tests)
+    choice = Choice(store, strongest, [row["cluster_id"] for row in groups])
+    bugs = _bugs(store, tests, strongest, groups, choice)
+    clusters = _clusters(groups, bugs, choice)
+    labels, cells = _labels(store, bugs, choice), _cells(store, bugs)
     questions = _asked(store, "questions")
     audit = _audit(store, head, settings)
     classifiers = _classifiers(store, bugs)
@@ -67,7 +60,7 @@ def read_report(store: Store) -> doc.Report:
         waiting=[_question(row) for row in questions if not row["waves"]],
         untested=[doc.Untested(**row) for row in _asked(store, "untested")],
         clusters=clusters,
-        clusters_in_all=clusters_in_all,
+        clusters_in_all=len(clusters_in_all),
         points=points,
         failures_in_all=failures_in_all,
         visible=visible,
@@ -169,29 +162,39 @@ def _coverage(store: Store, settings: Mapping[str, Any]) -> tuple[doc.Coverage, 
     return coverage, [doc.Visible(pairs=n, effect=smallest_visible(n, settings, weight)) for n in numbers]
 
 
-def _bugs(store: Store, clusters: Sequence[doc.Cluster]) -> list[doc.Bug]:
-    rows = _asked(store, "tests")
+def _strongest(tests: Sequence[Row]) -> list[Row]:
+    """What stands for each bug, the surest effect first."""
+    return sorted(
+        (row for row in tests if row["main"]), key=lambda row: (-row["effect_low"], -row["effect"], row["finding"])
+    )
+
+
+def _largest(clusters: Sequence[Row], tests: Sequence[Row]) -> list[Row]:
+    """The largest groups of failures, and those that a confirmed finding came from."""
+    from_bugs = {row["cluster_id"] for row in tests if row["status"] == "confirmed"}
+    return [row for place, row in enumerate(clusters) if place < CLUSTERS or row["cluster_id"] in from_bugs]
+
+
+def _bugs(
+    store: Store, tests: Sequence[Row], strongest: Sequence[Row], clusters: Sequence[Row], choice: Choice
+) -> list[doc.Bug]:
     by_bug: dict[int, list[Row]] = defaultdict(list)
     by_hypothesis: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
+    for row in tests:
         by_hypothesis[row["hypothesis_id"]].append(row)
         if row["bug"] is not None:
             by_bug[row["bug"]].append(row)
-    strongest = sorted(
-        (next(row for row in own if row["main"]) for own in by_bug.values()),
-        key=lambda row: (-row["effect_low"], -row["effect"], row["finding"]),
-    )
-    examples = _examples(store, strongest)
+    examples = choice.examples()
     waves: dict[int, list[doc.Wave]] = defaultdict(list)
     for row in _asked(store, "waves"):
         waves[row.pop("finding")].append(doc.Wave(**row))
     controls = {row["finding"]: row for row in store.records("select * from control")}
     not_drawn = {prompt_id for (prompt_id,) in store.rows("select prompt_id from drawn where not_drawn")}
     costs = {row["finding"]: row["with_their_plain_ones"] for row in store.records(query_text("costs"))}
-    groups = {cluster.cluster_id: cluster for cluster in clusters}
+    groups = {cluster["cluster_id"]: (number, cluster["captions"]) for number, cluster in enumerate(clusters, 1)}
     bugs = []
     for number, row in enumerate(strongest, 1):
-        group = groups.get(row["cluster_id"] or "")
+        group, captions = groups.get(row["cluster_id"], (None, []))
         control = controls.get(row["finding"])
         shown = examples[row["finding"]]
         variants = [one for one in by_bug[row["bug"]] if one["hypothesis_id"] != row["hypothesis_id"]]
@@ -209,42 +212,11 @@ def _bugs(store: Store, clusters: Sequence[doc.Cluster]) -> list[doc.Bug]:
                 else doc.Control(description=control["control"], effect=_effect_of(control)),
                 not_drawn=row["prompt_id"] in not_drawn,
                 images=costs.get(row["finding"], 0),
-                cluster=group.number if group else None,
-                captions=group.captions if group else [],
+                cluster=group,
+                captions=captions,
             )
         )
     return bugs
-
-
-def _examples(store: Store, rows: Sequence[Row]) -> dict[int, list[doc.Example]]:
-    """Pairs of each finding; none of the pictures that a finding before it has, where there are others."""
-    if not rows:
-        return {}
-    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for pair in _asked(
-        store,
-        "examples",
-        hypotheses=[row["hypothesis_id"] for row in rows],
-        classifiers=[row["classifier"] for row in rows],
-        failing=CANDIDATES,
-        passing=CANDIDATES,
-    ):
-        found[pair.pop("hypothesis_id"), pair.pop("classifier")].append(pair)
-    used: set[str] = set()
-    chosen = {}
-    for row in rows:
-        own = found[row["hypothesis_id"], row["classifier"]]
-        some: list[Row] = []
-        for flips, count in ((True, FLIPPING), (False, PASSING)):
-            fresh = [
-                one
-                for one in own
-                if one["flips"] == flips and used.isdisjoint((one["image_id"], one["plain_image_id"]))
-            ]
-            some += fresh[:count]
-        used |= {one[key] for one in some for key in ("image_id", "plain_image_id")}
-        chosen[row["finding"]] = [doc.Example(**one) for one in some]
-    return chosen
 
 
 def _test(row: Row) -> doc.Test:
@@ -298,12 +270,11 @@ def labels_of(bug: doc.Bug) -> list[str]:
     return list(dict.fromkeys(label for test in (bug.strongest, *bug.variants) for label in test.labels))
 
 
-def _labels(store: Store, bugs: Sequence[doc.Bug]) -> list[doc.Label]:
+def _labels(store: Store, bugs: Sequence[doc.Bug], choice: Choice) -> list[doc.Label]:
     own = defaultdict(list)
     for bug in bugs:
         for label in labels_of(bug):
             own[label].append(bug.number)
-    failing = _grouped(_asked(store, "failing", count=PICTURES), "label")
     return [
         doc.Label(
             label=row["label"],
@@ -318,7 +289,7 @@ def _labels(store: Store, bugs: Sequence[doc.Bug]) -> list[doc.Label]:
             ),
             few=row["few"],
             bugs=own[row["label"]],
-            pictures=failing[row["label"]],
+            pictures=choice.of_label(row["label"]),
         )
         for row in _asked(store, "labels")
     ]
@@ -355,20 +326,16 @@ def _question(row: Row) -> doc.Question:
     )  # fmt: skip
 
 
-def _clusters(store: Store) -> tuple[list[doc.Cluster], int]:
-    """The largest groups of failures, and how many there are in all."""
-    rows = _asked(store, "clusters")
-    from_bugs = {key for (key,) in store.rows("select cluster_id from findings where status = 'confirmed'")}
-    kept = [row for place, row in enumerate(rows) if place < CLUSTERS or row["cluster_id"] in from_bugs]
-    pictures = _grouped(
-        _asked(store, "members", clusters=[row["cluster_id"] for row in kept], count=PICTURES), "cluster_id"
-    )
-    clusters = [
+def _clusters(rows: Sequence[Row], bugs: Sequence[doc.Bug], choice: Choice) -> list[doc.Cluster]:
+    own = defaultdict(list)
+    for bug in bugs:
+        own[bug.cluster].append(bug.number)
+    return [
         doc.Cluster(
             number=number,
             part=row["place"],
-            pictures=pictures[row["cluster_id"]],
-            bugs=[],
+            pictures=choice.of_cluster(row["cluster_id"]),
+            bugs=own[number],
             **{
                 key: row[key]
                 for key in (
@@ -376,9 +343,8 @@ def _clusters(store: Store) -> tuple[list[doc.Cluster], int]:
                 )
             },
         )
-        for number, row in enumerate(kept, 1)
+        for number, row in enumerate(rows, 1)
     ]  # fmt: skip
-    return clusters, len(rows)
 
 
 def _points(store: Store, clusters: Sequence[doc.Cluster]) -> tuple[list[doc.Point], int]:
@@ -423,13 +389,6 @@ def _table(name: str, rows: Sequence[Row], total: int) -> doc.Table:
     return doc.Table(
         name=name, columns=list(rows[0]) if rows else [], rows=[list(row.values()) for row in rows], total=total
     )
-
-
-def _grouped(rows: Iterable[Row], key: str) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        grouped[row[key]].append(row["image_id"])
-    return grouped
 
 
 def _share_of(row: Row, count: str, n: str, rate: str) -> doc.Share:

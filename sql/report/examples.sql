@@ -1,5 +1,5 @@
 -- Pairs to show of findings: $failing of each in which the event is the description's doing, $passing in which it does not
--- happen; the reserve before the tests, and only pairs of which both pictures were kept.
+-- happen; the reserve before the tests.
 with asked as (
     select unnest($hypotheses::varchar[]) as hypothesis_id, unnest($classifiers::varchar[]) as classifier
 ),
@@ -13,11 +13,7 @@ found as (
         ) as place
     from asked
     join pair on pair.hypothesis_id = asked.hypothesis_id and pair.classifier = asked.classifier
-    join image as described on described.image_id = pair.image_id
-    join image as plain on plain.image_id = pair.plain_image_id
-    where pair.both_passed
-        and (pair.event and not pair.plain_event or not pair.event)
-        and described.jpeg is not null and plain.jpeg is not null
+    where pair.both_passed and (pair.event and not pair.plain_event or not pair.event)
 )
 select
     found.hypothesis_id, found.classifier, found.index, found.image_id, found.plain_image_id, found.flips,
