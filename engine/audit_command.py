@@ -27,7 +27,8 @@ from mothlight.engine.stopping import check, stoppable
 from mothlight.engine.streams import tolerant
 from mothlight.engine.supervising import Flights, leave
 from mothlight.engine.trace import Trace
-from mothlight.reports.build import build_report
+from mothlight.reports.build import build_report, reader, write_report
+from mothlight.reports.reading import read_report
 from mothlight.sql import Store
 from mothlight.sql.named import query_text
 from mothlight.sql.serve import serving
@@ -156,9 +157,10 @@ def _audit(
                 trace = stack.enter_context(Trace(choices.trace)) if choices.trace is not None else None
                 _run(working, config, models, store, clock, trace, as_json=choices.json_progress)
         check(working.stop)
-        page = build_report(store, folder / "report")  # before anything is printed, which may fail
+        report = read_report(store)
+        page = write_report(report, reader(store), folder / "report")  # before anything is printed, which may fail
         out_console = Console(file=tolerant(sys.stdout), width=None if sys.stdout.isatty() else NO_TERMINAL)
-        print_result(out_console, store)
+        print_result(out_console, store, " ".join((report.verdict.headline, *report.verdict.sentences[:1])))
         print_line(out_console, f"Report: {page}")
         print_line(out_console, f"Ask it: mothlight sql {folder}. {_what_next(store, config)}")
         ((failed,),) = store.rows("select count(*) from failed_item")

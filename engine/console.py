@@ -197,8 +197,8 @@ def findings_table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def print_result(console: Console, store: Store) -> None:
-    """Findings and the budget by phase."""
+def print_result(console: Console, store: Store, verdict: str) -> None:
+    """Findings, or in their place the verdict, and the budget by phase."""
     rows = store.records("select * from findings where status = 'confirmed' order by finding")
     if rows:
         console.print(findings_table(rows))
@@ -206,23 +206,11 @@ def print_result(console: Console, store: Store) -> None:
         if any(row["selected"] for row in rows):
             notes += "; * the same pairs that confirmed it: may flatter"
         console.print(notes, style="dim", highlight=False, soft_wrap=not console.is_terminal)
+    else:
+        console.print(printable(verdict), highlight=False, soft_wrap=not console.is_terminal)
     few = store.records(query_text("few_judged"))
-    none = [row["label"] for row in few if not row["passed"]]
     ((labels,),) = store.rows("select count(*) from label")
-    if none and len(none) == labels:
-        console.print(
-            "Nothing could be judged: no image of any label passed the gate. Look at images and gate "
-            "(mothlight images, view gate_pass) before anything else.",
-            highlight=False,
-        )
-    elif not rows:
-        ((tested, known),) = store.rows(
-            "select (select count(distinct hypothesis_id) from evidence), (select count(*) from hypothesis)"
-        )
-        console.print(
-            f"No bug was confirmed; {tested} of {known} descriptions were tested within the budget.", highlight=False
-        )
-    if few and len(none) < labels:
+    if few and sum(not row["passed"] for row in few) < labels:
         said = ", ".join(f"{printable(row['label'])} {row['passed']} of {row['images']}" for row in few[:12])
         more = f" and {len(few) - 12} more" if len(few) > 12 else ""
         console.print(f"Few images pass the gate, so little is known of: {said}{more}.", highlight=False)

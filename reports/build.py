@@ -21,7 +21,7 @@ from mothlight.reports.blocks import in_blocks
 from mothlight.reports.pages import AskPage, Page, Site
 from mothlight.reports.pictures import FOLDER, PictureFiles, PicturesInside, Read, write_whole
 from mothlight.reports.reading import read_changes, read_report
-from mothlight.reports.words import level, listed, percent, points, signed, visible
+from mothlight.reports.words import digits, level, listed, percent, points, signed, visible
 from mothlight.sql import Store
 
 WRITTEN = ".report.json"
@@ -155,7 +155,7 @@ def new_environment() -> Environment:
         "level": level,
         "points": points,
         "signed": signed,
-        "digits": _digits,
+        "digits": digits,
         "interval": _interval,
     }
     return environment
@@ -289,18 +289,6 @@ def _engine() -> str:
 @cache
 def _wasm() -> str:
     return b64encode(files("mothlight.reports").joinpath("static", "sql-wasm.wasm.gz").read_bytes()).decode()
-
-
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def _digits(value: float | None) -> str:
-    if value is None:
-        return "–"
-    if value == 0 or 1e-4 <= abs(value) < 1e4:
-        return f"{value:.2g}" if abs(value) < 100 else f"{value:,.0f}"
-    mantissa, _, exponent = f"{value:.1e}".partition("e")
-    return f"{mantissa}·10{str(int(exponent)).translate(RAISED)}"
 
 
 def _interval(share: doc.Share) -> str:

@@ -62,7 +62,9 @@ class Choice:
         chosen = {}
         for place, row in enumerate(self._strongest):
             some: list[Row] = []
-            for flips, count in ((True, FLIPPING), (False, PASSING)) if place < FULL else ((True, 1),):
+            # the first screen takes one of the first bug's
+            flipping = FLIPPING + (place == 0)
+            for flips, count in ((True, flipping), (False, PASSING)) if place < FULL else ((True, 1),):
                 fresh = [
                     one
                     for one in self._pairs[row["hypothesis_id"], row["classifier"]]

@@ -86,6 +86,8 @@ class IndexPage:
     cards: Sequence[Card]
     heat: Sequence[HeatRow]
     heat_in_all: int
+    shared: Sequence[int]
+    """Bugs of several classifiers."""
     ledger: Sequence[LedgerRow]
     confusions: Sequence[doc.Confusion]
     further: Sequence[int]
@@ -298,6 +300,7 @@ class Site:
                 for label in worst[:HEAT_LABELS]
             ],
             heat_in_all=len(by_label),
+            shared=[bug.number for bug in report.bugs if len(confirmed_on(bug)) > 1],
             ledger=[LedgerRow(one, _ledger_bar(one)) for one in report.classifiers],
             confusions=report.confusions[:FEW_ROWS],
             further=list(further),

@@ -202,7 +202,7 @@ def _bugs(
             doc.Bug(
                 number=number,
                 strongest=_test(row),
-                classifiers=[_test(one) for one in by_hypothesis[row["hypothesis_id"]]],
+                classifiers=[_test(one) for one in sorted(by_hypothesis[row["hypothesis_id"]], key=_weakness)],
                 variants=[_test(one) for one in sorted(variants, key=lambda one: int(one["finding"]))],
                 waves=waves[row["finding"]],
                 examples=shown,
@@ -217,6 +217,11 @@ def _bugs(
             )
         )
     return bugs
+
+
+def _weakness(row: Row) -> tuple[bool, float, str]:
+    """Sorts the strongest first."""
+    return row["status"] != "confirmed", -(row["effect"] or 0), row["classifier"]
 
 
 def _test(row: Row) -> doc.Test:

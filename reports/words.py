@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 LONGEST = 2000
 """Characters of one text that a page shows."""
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def percent(value: float | None) -> str:
@@ -32,6 +33,16 @@ def points(value: float | None) -> str:
 def signed(value: float | None) -> str:
     """A difference of proportions in percentage points, with its sign."""
     return "–" if value is None else f"{100 * value:+.0f}".replace("-", "−")
+
+
+def digits(value: float | None) -> str:
+    """A number by its first two digits: `0.052`, `85`, `2,300`, `1.3·10⁷`."""
+    if value is None:
+        return "–"
+    if value == 0 or 1e-4 <= abs(value) < 1e4:
+        return f"{value:.2g}" if abs(value) < 100 else f"{value:,.0f}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}·10{str(int(exponent)).translate(RAISED)}"
 
 
 def quoted(text: str) -> str:

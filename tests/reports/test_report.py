@@ -14,7 +14,7 @@ from mothlight.reports.build import build_report, render
 from mothlight.reports.document import State
 from mothlight.reports.reading import read_report, smallest_visible
 from mothlight.reports.verdict import headline_of
-from mothlight.reports.words import level, listed, percent, visible
+from mothlight.reports.words import digits, level, listed, percent, visible
 from mothlight.sql import Store, open_audit
 from tests.reports.filling import SETTINGS, Tags, count, empty, fill, texts
 
@@ -290,7 +290,7 @@ def test_no_picture_is_shown_twice(store: Store) -> None:
     fill(store, "fly")
     report = read_report(store)
     shown = [key for bug in report.bugs for pair in bug.examples for key in (pair.image_id, pair.plain_image_id)]
-    assert len(shown) == len(set(shown)) == 6
+    assert len(shown) == len(set(shown)) == 8
 
 
 def test_the_smallest_visible_effect_falls_with_the_pairs() -> None:
@@ -307,6 +307,9 @@ def test_numbers_are_words_that_say_no_more_than_they_are() -> None:
         "–", "0 %", "100 %", "0.04 %", "3.8 %", "91 %", "99.6 %", "99.9 %",
     ]  # fmt: skip
     assert [level(value) for value in (0.05, 0.001, 0.125)] == ["5 %", "0.1 %", "12.5 %"]
+    assert [digits(value) for value in (None, 0, 1, 0.0523, 85.4, 2345, 13057667, 9.8e-6)] == [
+        "–", "0", "1", "0.052", "85", "2,345", "1.3·10⁷", "9.8·10⁻⁶",
+    ]  # fmt: skip
     assert listed(["a"], 3) == "a"
     assert listed(["a", "b", "c"], 3) == "a, b and c"
     assert listed(["a", "b", "c", "d"], 2) == "a, b and 2 more"
