@@ -176,8 +176,8 @@ def test_the_commands(audited: Path, tmp_path: Path) -> None:
 
     done = call("freeze", audited, "--out", tmp_path / "s")
     assert done.returncode == 0, done.stderr
-    page, result = tmp_path / "r.md", tmp_path / "r.json"
-    words = ("run", tmp_path / "s", "--classifier", PLANTED, "--markdown", page, "--json", result)
+    page, result, html = tmp_path / "r.md", tmp_path / "r.json", tmp_path / "r.html"
+    words = ("run", tmp_path / "s", "--classifier", PLANTED, "--markdown", page, "--json", result, "--html", html)
     assert call(*words).returncode == 0
     broken = call(*words, "--max-rate", 0.01)
     assert broken.returncode == 3
@@ -185,6 +185,9 @@ def test_the_commands(audited: Path, tmp_path: Path) -> None:
     assert page.read_text() == broken.stdout
     lines = json.loads(result.read_text())["lines"]
     assert {line["classifier"] for line in lines} == {"planted-resnet"}
+    shown = html.read_text(encoding="utf-8")
+    assert shown.count("<strong>remaining</strong>") == sum(line["status"] == "remaining" for line in lines) > 0
+    assert all(line["change"] == (line["broken"] - line["mended"]) / line["pairs"] for line in lines)
     assert call(*words, "--fail-on", "bad").returncode == 2
     assert call("run", tmp_path / "s", "--classifier", bundle_path("tinyworld:gate", Path())).returncode == 2
     assert call("run", tmp_path / "s", "--classifier", PLANTED, "--classifier", PLANTED).returncode == 2

@@ -286,6 +286,48 @@ def test_pictures_stay_within_their_room(store: Store, tmp_path: Path) -> None:
     assert page.stat().st_size < 1_000_000
 
 
+def many(store: Store, count_of_bugs: int) -> None:
+    """As many bugs more, each on a prompt of its own."""
+    for table, row in (
+        ("prompt", "select 'net' || i as prompt_id, label, text || i as text, description || i as description"),
+        (
+            "hypothesis",
+            "select * exclude (i)"
+            " replace ('h' || i as hypothesis_id, 'net' || i as prompt_id, 'it is ' || i as description)",
+        ),
+        ("wave", "select * exclude (i) replace ('net' || i as prompt_id, i + 2 as place)"),
+        ("pair_count", "select * exclude (i) replace ('h' || i as hypothesis_id)"),
+        ("evidence", "select * exclude (i) replace ('h' || i as hypothesis_id)"),
+        ("decision", "select * exclude (i) replace ('h' || i as hypothesis_id)"),
+        ("standing", "select * exclude (i) replace ('h' || i as hypothesis_id, 'h' || i as bug)"),
+    ):
+        own = "prompt_id = 'net'" if table in ("prompt", "wave") else "hypothesis_id = 'h'"
+        store.rows(
+            f"insert into {table} by name {row} from {table}, range($n) as r(i) where {own}",
+            n=count_of_bugs,
+        )
+
+
+def test_the_first_page_ends_somewhere_and_says_where_the_rest_is(store: Store, tmp_path: Path) -> None:
+    fill(store, "fly")
+    many(store, 250)
+    build_report(store, tmp_path / "report")
+    first = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert first.count('class="card"') == 50
+    assert first.count('<td data-l="bug"') == 200
+    assert "51 more, on the pages below" in words(first)
+    numbers = re.findall(r'class="card" id="b(\d+)"', first)
+    for page in range(2, 7):
+        assert f'href="bugs-{page}.html"' in first
+        numbers += re.findall(
+            r'class="card" id="b(\d+)"', (tmp_path / "report" / f"bugs-{page}.html").read_text(encoding="utf-8")
+        )
+    assert numbers == [str(number) for number in range(1, 252)]
+    assert not (tmp_path / "report" / "bugs-7.html").exists()
+    single = words(render(store))
+    assert "201 more are in the table above or in the database" in single
+
+
 def test_no_picture_is_shown_twice(store: Store) -> None:
     fill(store, "fly")
     report = read_report(store)
