@@ -82,7 +82,8 @@ NOWHERE = ("mothlight.engine.audit_command:print_result", "1000")
             "mothlight.engine.audit.books:_save_vectors", 0, id="within a round's writing", marks=pytest.mark.slow
         ),
         pytest.param("mothlight.engine.audit.books:measure", 0, id="the reserve made, before it is counted"),
-        pytest.param("mothlight.engine.audit_command:build_report", 0, id="before the report"),
+        pytest.param("mothlight.engine.audit_command:read_report", 0, id="before the report"),
+        pytest.param("mothlight.reports.build:_document", 3, id="within the report", marks=pytest.mark.slow),
     ],
 )
 def test_killed_at_a_named_point_it_goes_on_to_the_same_end(

@@ -290,11 +290,7 @@ def many(store: Store, count_of_bugs: int) -> None:
     """As many bugs more, each on a prompt of its own."""
     for table, row in (
         ("prompt", "select 'net' || i as prompt_id, label, text || i as text, description || i as description"),
-        (
-            "hypothesis",
-            "select * exclude (i)"
-            " replace ('h' || i as hypothesis_id, 'net' || i as prompt_id, 'it is ' || i as description)",
-        ),
+        ("hypothesis", "select * exclude (i) replace ('h' || i as hypothesis_id, 'net' || i as prompt_id)"),
         ("wave", "select * exclude (i) replace ('net' || i as prompt_id, i + 2 as place)"),
         ("pair_count", "select * exclude (i) replace ('h' || i as hypothesis_id)"),
         ("evidence", "select * exclude (i) replace ('h' || i as hypothesis_id)"),
