@@ -29,8 +29,8 @@ class Form:
     classifier: str = ""
 
 
-MEMORY = "600MB"
-"""Of the database's pages, so that a report of any audit stays under 1 GiB."""
+MEMORY = 500
+"""Megabytes of the database's pages at first, so that a report stays under 1 GiB where that is possible."""
 FILES = ("folder", "file", "pdf")
 
 
@@ -43,11 +43,12 @@ def report_command(audit: Path, forms: Sequence[Form], against: Path | None) -> 
     if sum(form.kind not in FILES for form in forms) > 1:
         raise UserError("--json, --schema, --markdown, --model-card and --junit each fill standard output: give one.")
     with ExitStack() as stack:
-        store = stack.enter_context(opened(audit, locked_down=True, memory=MEMORY))
+        store = stack.enter_context(opened(audit))
+        store.start_small(MEMORY)
         other = None
         if against is not None:
             same = against.exists() and database_of(against).samefile(store.path)
-            other = store if same else stack.enter_context(opened(against, locked_down=True, memory=MEMORY))
+            other = store if same else stack.enter_context(opened(against))
         speaks = any(form.kind not in FILES for form in forms)
         for form in forms:
             if form.kind in FILES:
