@@ -138,7 +138,8 @@ def _untested(audit: doc.Audit, coverage: doc.Coverage, classifiers: Sequence[do
     if not coverage.known:
         return _undescribed(classifiers)
     if not coverage.tested:
-        return f"{coverage.known:,} descriptions were found, and the budget ended before the first test."
+        when = "the budget ended before the first test" if audit.finished else "none is tested yet"
+        return f"{coverage.known:,} descriptions were found, and {when}."
     if 2 * coverage.tested < coverage.known:
         return f"{coverage.tested:,} of {coverage.known:,} descriptions had a test."
     if coverage.visible is None:
