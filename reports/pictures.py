@@ -38,9 +38,11 @@ class Picture:
 class PictureFiles:
     """Pictures as files beside the pages; one that lies there is not read again."""
 
-    def __init__(self, folder: Path, read: Read) -> None:
+    def __init__(self, folder: Path, read: Read, *, trusted: bool) -> None:
         self.folder = folder
         self.read = read
+        self.trusted = trusted
+        """Whether what lies there is of this audit."""
         self.names: set[str] = set()
         """The files that the pages show."""
         self.damaged: set[str] = set()
@@ -53,7 +55,9 @@ class PictureFiles:
             OSError: a file can't be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        missing = [image for image, as_kept in images.items() if not self._find(image, as_kept=as_kept)]
+        missing = [
+            image for image, as_kept in images.items() if not (self.trusted and self._find(image, as_kept=as_kept))
+        ]
         for image, jpeg in self.read(missing) if missing else ():
             self._write(image, jpeg, as_kept=images[image])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mothlight.engine.errors import UserError
+from mothlight.reports import build
 from mothlight.reports.build import build_report, render
 from mothlight.reports.document import State
 from mothlight.reports.reading import read_report, smallest_visible
@@ -257,6 +258,22 @@ def test_pictures_of_another_audit_are_not_taken_for_this_one_s(store: Store, tm
     after = {file.name: file.read_bytes() for file in (folder / "images").iterdir()}
     assert after.keys() == before.keys()
     assert len(set(after.values())) == 2 < len(set(before.values()))  # the picture, and as it was kept
+
+
+def test_a_build_that_was_cut_off_is_no_audit_s(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(store, "fly")
+    folder = tmp_path / "report"
+    build_report(store, folder)
+    store.rows("update audit set audit_id = 'another'")
+    monkeypatch.setattr(build, "render_pages", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build_report(store, folder)
+    monkeypatch.undo()
+    assert json.loads((folder / ".report.json").read_text())["audit"] == ""
+    store.rows("update audit set audit_id = 'a'")
+    store.rows("update image set jpeg = (select jpeg from image where image_id = 'plain-1')")
+    build_report(store, folder)
+    assert len({file.read_bytes() for file in (folder / "images").iterdir()}) == 2  # none of the other's
 
 
 def test_a_list_of_files_that_was_forged_takes_nothing_away(store: Store, tmp_path: Path) -> None:
