@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.reports import document as doc
-from mothlight.reports.blocks import in_blocks
+from mothlight.reports.asking import in_blocks
 from mothlight.reports.pages import Site
 from mothlight.reports.pictures import FOLDER, PictureFiles, PicturesInside, Read, write_whole
 from mothlight.reports.reading import read_changes, read_report

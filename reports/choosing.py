@@ -2,12 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from mothlight.reports import document as doc
-from mothlight.reports.blocks import in_blocks
+from mothlight.reports.asking import Row, asked, in_blocks
 from mothlight.sql import Store
-from mothlight.sql.named import sql_text
 
 FULL = 50
 """Bugs that show several pairs; the others show one."""
@@ -17,7 +15,6 @@ PICTURES = 6
 """Of a label or a group of failures."""
 CANDIDATES = 12
 """Images or pairs to choose these from: some were not kept, some are shown elsewhere."""
-Row = dict[str, Any]
 
 
 class Choice:
@@ -26,7 +23,7 @@ class Choice:
     def __init__(self, store: Store, strongest: Sequence[Row], clusters: Sequence[str]) -> None:
         self._strongest = strongest
         self._pairs: dict[tuple[str, str], list[Row]] = defaultdict(list)
-        for row in _asked(
+        for row in asked(
             store,
             "examples",
             hypotheses=[row["hypothesis_id"] for row in strongest],
@@ -35,8 +32,8 @@ class Choice:
             passing=CANDIDATES,
         ):
             self._pairs[row.pop("hypothesis_id"), row.pop("classifier")].append(row)
-        self._by_label = _grouped(_asked(store, "failing", count=CANDIDATES), "label")
-        self._by_cluster = _grouped(_asked(store, "members", clusters=list(clusters), count=CANDIDATES), "cluster_id")
+        self._by_label = _grouped(asked(store, "failing", count=CANDIDATES), "label")
+        self._by_cluster = _grouped(asked(store, "members", clusters=list(clusters), count=CANDIDATES), "cluster_id")
         wanted = {
             *(row[key] for own in self._pairs.values() for row in own for key in ("image_id", "plain_image_id")),
             *(image for own in (*self._by_label.values(), *self._by_cluster.values()) for image in own),
@@ -76,10 +73,6 @@ class Choice:
             used |= {one[key] for one in some for key in ("image_id", "plain_image_id")}
             chosen[row["finding"]] = [doc.Example(**one) for one in some]
         return chosen
-
-
-def _asked(store: Store, name: str, **parameters: object) -> list[Row]:
-    return store.records(sql_text("report", f"{name}.sql"), **parameters)
 
 
 def _grouped(rows: Iterable[Row], key: str) -> dict[str, list[str]]:

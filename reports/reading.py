@@ -10,11 +10,12 @@ import numpy as np
 
 from mothlight.engine.stats import Pairs, e_value, mcnemar_exact
 from mothlight.reports import document as doc
-from mothlight.reports.choosing import Choice, Row
+from mothlight.reports.asking import Row, asked
+from mothlight.reports.choosing import Choice
 from mothlight.reports.verdict import verdict_of
 from mothlight.sql import Store
 from mothlight.sql.beside import side_by_side
-from mothlight.sql.named import query_text, sql_text
+from mothlight.sql.named import query_text
 
 CLUSTERS, POINTS = 200, 400
 """At most that many groups of failures and points of the map."""
@@ -28,13 +29,13 @@ def read_report(store: Store) -> doc.Report:
     (head,) = store.records("select * from audit")
     settings = json.loads(head["settings"])
     coverage, visible = _coverage(store, settings)
-    tests, clusters_in_all = _asked(store, "tests"), _asked(store, "clusters")
+    tests, clusters_in_all = asked(store, "tests"), asked(store, "clusters")
     strongest, groups = _strongest(tests), _largest(clusters_in_all, tests)
     choice = Choice(store, strongest, [row["cluster_id"] for row in groups])
     bugs = _bugs(store, tests, strongest, groups, choice)
     clusters = _clusters(groups, bugs, choice)
     labels, cells = _labels(store, bugs, choice), _cells(store, bugs)
-    questions = _asked(store, "questions")
+    questions = asked(store, "questions")
     audit = _audit(store, head, settings)
     classifiers = _classifiers(store, bugs)
     points, failures_in_all = _points(store, clusters)
@@ -58,7 +59,7 @@ def read_report(store: Store) -> doc.Report:
         ],
         not_confirmed=[_question(row) for row in questions if row["waves"]],
         waiting=[_question(row) for row in questions if not row["waves"]],
-        untested=[doc.Untested(**row) for row in _asked(store, "untested")],
+        untested=[doc.Untested(**row) for row in asked(store, "untested")],
         clusters=clusters,
         clusters_in_all=len(clusters_in_all),
         points=points,
@@ -75,7 +76,7 @@ def read_changes(one: Store, other: Store) -> doc.Changes:
         ((name, seed),) = store.rows("select name, seed from audit")
         named.append(f"{name}, seed {seed}")
     with side_by_side(one, other) as both:
-        rows = _asked(both, "changes")
+        rows = asked(both, "changes")
     return doc.Changes(of=named[0], against=named[1], rows=[_change(row) for row in rows])
 
 
@@ -103,10 +104,6 @@ def smallest_visible(pairs: int, settings: Mapping[str, Any], weight: float | No
     return None
 
 
-def _asked(store: Store, name: str, **parameters: object) -> list[Row]:
-    return store.records(sql_text("report", f"{name}.sql"), **parameters)
-
-
 def _audit(store: Store, head: Row, settings: Mapping[str, Any]) -> doc.Audit:
     models = store.records(
         "select role, name, source, worst_difference, tolerance, content_key from model order by role, name"
@@ -121,7 +118,7 @@ def _audit(store: Store, head: Row, settings: Mapping[str, Any]) -> doc.Audit:
         ended=head["ended"],
         images=store.rows("select count(*) from image")[0][0],
         phases=[doc.Phase(phase=row["phase"], images=row["made"]) for row in store.records(query_text("budget"))],
-        failed=[doc.FailedItems(**row) for row in _asked(store, "failed")],
+        failed=[doc.FailedItems(**row) for row in asked(store, "failed")],
         discovery_images=settings["discovery_images"],
         min_group=settings["min_group"],
         min_effect=settings["min_effect"],
@@ -145,7 +142,7 @@ def _audit(store: Store, head: Row, settings: Mapping[str, Any]) -> doc.Audit:
 
 
 def _coverage(store: Store, settings: Mapping[str, Any]) -> tuple[doc.Coverage, list[doc.Visible]]:
-    (row,) = _asked(store, "coverage")
+    (row,) = asked(store, "coverage")
     images, passed, weight = row["images"], row["passed"], row["weight"]
     typical = row["typical_pairs"]
     coverage = doc.Coverage(
@@ -186,7 +183,7 @@ def _bugs(
             by_bug[row["bug"]].append(row)
     examples = choice.examples()
     waves: dict[int, list[doc.Wave]] = defaultdict(list)
-    for row in _asked(store, "waves"):
+    for row in asked(store, "waves"):
         waves[row.pop("finding")].append(doc.Wave(**row))
     controls = {row["finding"]: row for row in store.records("select * from control")}
     not_drawn = {prompt_id for (prompt_id,) in store.rows("select prompt_id from drawn where not_drawn")}
@@ -296,7 +293,7 @@ def _labels(store: Store, bugs: Sequence[doc.Bug], choice: Choice) -> list[doc.L
             bugs=own[row["label"]],
             pictures=choice.of_label(row["label"]),
         )
-        for row in _asked(store, "labels")
+        for row in asked(store, "labels")
     ]
 
 
@@ -313,7 +310,7 @@ def _cells(store: Store, bugs: Sequence[doc.Bug]) -> list[doc.Cell]:
             plain=doc.Share(**{key: row[key] for key in ("n", "count", "value", "low", "high")}),
             bugs=own[row["label"], row["classifier"]],
         )
-        for row in _asked(store, "cells")
+        for row in asked(store, "cells")
     ]
 
 
@@ -355,7 +352,7 @@ def _clusters(rows: Sequence[Row], bugs: Sequence[doc.Bug], choice: Choice) -> l
 def _points(store: Store, clusters: Sequence[doc.Cluster]) -> tuple[list[doc.Point], int]:
     """Some failures by the two directions in which labels' embeddings differ most, 0 to 1; and how many there are."""
     numbers = {cluster.cluster_id: cluster.number for cluster in clusters}
-    rows = _asked(store, "points", clusters=list(numbers), count=POINTS)
+    rows = asked(store, "points", clusters=list(numbers), count=POINTS)
     if len(rows) < 3:
         return [], rows[0]["total"] if rows else 0
     vectors = np.asarray([row["vector"] for row in rows], np.float64)
@@ -381,8 +378,8 @@ def _points(store: Store, clusters: Sequence[doc.Cluster]) -> tuple[list[doc.Poi
 
 
 def _tables(store: Store) -> list[doc.Table]:
-    counts = _asked(store, "counts")
-    failures = _asked(store, "failures", count=FAILURE_ROWS)
+    counts = asked(store, "counts")
+    failures = asked(store, "failures", count=FAILURE_ROWS)
     ((known,),) = store.rows("select coalesce(sum(images), 0)::bigint from counted where verdict = 'failure'")
     return [
         _table("counts", counts[:COUNT_ROWS], len(counts)),

@@ -1,4 +1,4 @@
-"""Reads what lies beside pictures piece by piece, so that it takes little memory."""
+"""Asks what a report shows: the queries in `sql/report`, those of pictures in little memory."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -9,6 +9,14 @@ from mothlight.sql.named import sql_text
 
 ROWS = 2048
 """DuckDB reads so many rows at once, their pictures with them, however few are asked for: at 100 kB each 200 MB."""
+
+
+Row = dict[str, Any]
+
+
+def asked(store: Store, name: str, **parameters: object) -> list[Row]:
+    """What `sql/report/<name>.sql` gives; one dictionary per row."""
+    return store.records(sql_text("report", f"{name}.sql"), **parameters)
 
 
 def in_blocks(store: Store, name: str, images: Sequence[str]) -> Iterator[tuple[Any, ...]]:
