@@ -17,7 +17,7 @@ def percent(value: float | None) -> str:
         return f"{share:.0f} %"
     if share > 99:
         return f"{min(share, 99.9):.1f} %"
-    return f"{share:.1f} %" if share >= 0.1 else f"{share:.2g} %"
+    return f"{share:.1f} %" if share >= 0.1 else f"{share:.1g} %"
 
 
 def level(value: float) -> str:
@@ -32,7 +32,10 @@ def points(value: float | None) -> str:
 
 def signed(value: float | None) -> str:
     """A difference of proportions in percentage points, with its sign."""
-    return "–" if value is None else f"{100 * value:+.0f}".replace("-", "−")
+    if value is None:
+        return "–"
+    said = f"{100 * value:+.0f}".replace("-", "−")
+    return "0" if said in ("+0", "−0") else said
 
 
 def digits(value: float | None) -> str:

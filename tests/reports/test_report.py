@@ -15,7 +15,7 @@ from mothlight.reports.build import build_report, render
 from mothlight.reports.document import State
 from mothlight.reports.reading import read_report, smallest_visible
 from mothlight.reports.verdict import headline_of
-from mothlight.reports.words import digits, level, listed, percent, visible
+from mothlight.reports.words import digits, level, listed, percent, signed, visible
 from mothlight.sql import Store, open_audit
 from tests.reports.filling import SETTINGS, Tags, count, empty, fill, texts
 
@@ -365,6 +365,7 @@ def test_numbers_are_words_that_say_no_more_than_they_are() -> None:
     assert [digits(value) for value in (None, 0, 1, 0.0523, 85.4, 2345, 13057667, 9.8e-6)] == [
         "–", "0", "1", "0.052", "85", "2,345", "1.3·10⁷", "9.8·10⁻⁶",
     ]  # fmt: skip
+    assert [signed(value) for value in (None, 0.871, -0.06, 0.004, -0.004)] == ["–", "+87", "−6", "0", "0"]
     assert listed(["a"], 3) == "a"
     assert listed(["a", "b", "c"], 3) == "a, b and c"
     assert listed(["a", "b", "c", "d"], 2) == "a, b and 2 more"
