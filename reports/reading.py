@@ -28,14 +28,14 @@ def read_report(store: Store) -> doc.Report:
     """Read an audit, finished or not."""
     (head,) = store.records("select * from audit")
     settings = json.loads(head["settings"])
-    coverage, visible = _coverage(store, settings)
+    questions = asked(store, "questions")
+    coverage, visible = _coverage(store, settings, questions)
     tests, clusters_in_all = asked(store, "tests"), asked(store, "clusters")
     strongest, groups = _strongest(tests), _largest(clusters_in_all, tests)
     choice = Choice(store, strongest, [row["cluster_id"] for row in groups])
     bugs = _bugs(store, tests, strongest, groups, choice)
     clusters = _clusters(groups, bugs, choice)
     labels, cells = _labels(store, bugs, choice), _cells(store, bugs)
-    questions = asked(store, "questions")
     audit = _audit(store, head, settings)
     classifiers = _classifiers(store, bugs)
     points, failures_in_all = _points(store, clusters)
@@ -57,7 +57,7 @@ def read_report(store: Store) -> doc.Report:
             )
             for row in store.records(query_text("confusion"))[:CONFUSIONS]
         ],
-        not_confirmed=[_question(row) for row in questions if row["waves"]],
+        not_confirmed=[_question(row) for row in questions if row["waves"] and row["status"] != "confirmed"],
         waiting=[_question(row) for row in questions if not row["waves"]],
         untested=[doc.Untested(**row) for row in asked(store, "untested")],
         clusters=clusters,
@@ -141,21 +141,25 @@ def _audit(store: Store, head: Row, settings: Mapping[str, Any]) -> doc.Audit:
     )
 
 
-def _coverage(store: Store, settings: Mapping[str, Any]) -> tuple[doc.Coverage, list[doc.Visible]]:
+def _coverage(
+    store: Store, settings: Mapping[str, Any], questions: Sequence[Row]
+) -> tuple[doc.Coverage, list[doc.Visible]]:
     (row,) = asked(store, "coverage")
     images, passed, weight = row["images"], row["passed"], row["weight"]
-    typical = row["typical_pairs"]
+    tested = sum(question["waves"] > 0 for question in questions)
+    pairs = sorted(one["pairs"] for one in questions if one["status"] != "confirmed" and one["pairs"] is not None)
+    typical = pairs[(len(pairs) - 1) // 2] if pairs else None
     coverage = doc.Coverage(
-        known=row["known"],
-        tested=row["tested"],
-        waiting=row["waiting"],
+        known=len(questions),
+        tested=tested,
+        waiting=len(questions) - tested,
         judged=doc.Share(
             n=images, count=passed, value=passed / images if images else None, low=row["low"], high=row["high"]
         ),
         typical_pairs=typical,
         visible=smallest_visible(typical, settings, weight) if typical else None,
     )
-    numbers = sorted({24, 48, 96, row["most_pairs"] or 0, typical or 0} - {0})
+    numbers = sorted({24, 48, 96, *pairs[-1:], typical or 0} - {0})
     return coverage, [doc.Visible(pairs=n, effect=smallest_visible(n, settings, weight)) for n in numbers]
 
 

@@ -1,5 +1,2 @@
--- Descriptions that are not confirmed, the strongest evidence first; `waves` is 0 where none was tested.
-select question.*
-from question
-where status <> 'confirmed'
-order by e_value desc nulls last, score desc, label, description, predicted;
+-- Every description, the strongest evidence first; `waves` is 0 where it was not tested.
+select * from question order by e_value desc nulls last, score desc, label, description, predicted;
