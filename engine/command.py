@@ -19,13 +19,14 @@ from mothlight.engine.dataset import export
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.engine.explain import story
 from mothlight.engine.gate.answers import TABLE, read_answers, sample, write_sample
-from mothlight.engine.gate.known import in_folder, rendered
+from mothlight.engine.gate.known import as_words, rendered, taken
 from mothlight.engine.gate.run import by_answers, by_pictures, gate_of, of_audit, save, told
 from mothlight.engine.models.bundle import load_bundle
 from mothlight.engine.models.runner import LoadBackend, no_backend
 from mothlight.engine.opening import load_models
 from mothlight.engine.pace import pace
 from mothlight.engine.pace import show as show_pace
+from mothlight.engine.photographs.sources import Refused
 from mothlight.engine.pictures import chosen_images, write_finding, write_where
 from mothlight.engine.records import identify
 from mothlight.engine.score import load_truth, score
@@ -44,6 +45,8 @@ from mothlight.sql.store import ASKING_MEMORY, DATABASE
 
 GATE_BROKEN = 3
 PIPE_CLOSED = 141
+PHOTOGRAPHS = (".csv", ".parquet", ".tar")
+"""Files that hold photographs, or name them."""
 MEMORY_SIZE = re.compile(r"\d+(\.\d+)? ?([KMGT]i?B)", re.IGNORECASE)
 
 
@@ -349,8 +352,8 @@ def gate_calibrate_command(path: Path, truths: Truths, images: int, most: float)
     """
     if sum([truths.answers is not None, truths.pictures is not None, truths.rendered]) > 1:
         raise UserError("Give one of --answers, --pictures and --rendered.")
-    if path.is_dir() and not (path / DATABASE).exists():
-        lines = _folder_calibrated(path, truths, most)
+    if (path.is_dir() and not (path / DATABASE).exists()) or path.suffix in PHOTOGRAPHS:
+        lines = _photographs_calibrated(path, truths, most)
     elif truths.gate is not None:
         raise UserError(f"{path} is an audit, which has a gate: --gate is for a folder of pictures.")
     else:
@@ -360,12 +363,14 @@ def gate_calibrate_command(path: Path, truths: Truths, images: int, most: float)
         sys.stdout.flush()
 
 
-def _folder_calibrated(folder: Path, truths: Truths, most: float) -> list[str]:
+def _photographs_calibrated(source: Path, truths: Truths, most: float) -> list[str]:
     if truths.gate is None or truths.answers is not None or truths.pictures is not None or truths.rendered:
-        raise UserError(f"{folder} holds no audit. Of a folder of pictures say which gate to ask: --gate BUNDLE.")
-    known = in_folder(folder)
+        raise UserError(f"{source} holds no audit. Of photographs say which gate to ask: --gate BUNDLE.")
+    gate = load_bundle(truths.gate)
+    known, refused = taken(source, None if gate.manifest.zero_shot is not None else gate.manifest.labels)
     labels = sorted({one.label for one in known})
-    return list(told(None, by_pictures(load_bundle(truths.gate), known, labels, most)))
+    lines = list(told(None, by_pictures(gate, known, labels, most)))
+    return [*lines, as_words(refused)] if refused else lines
 
 
 def _audit_calibrated(audit: Path, truths: Truths, images: int, most: float) -> list[str]:
@@ -373,10 +378,14 @@ def _audit_calibrated(audit: Path, truths: Truths, images: int, most: float) -> 
     folder = database.parent / "gate"
     if not database.is_file():
         raise UserError(f"There is no audit at {audit}.")
+    refused: list[Refused] = []
     with open_audit(database, read_only=False) as store:
         if truths.rendered or truths.pictures is not None:
             gate, labels = gate_of(store)
-            known = rendered(labels, images) if truths.pictures is None else in_folder(truths.pictures)
+            if truths.pictures is None:
+                known = rendered(labels, images)
+            else:
+                known, refused = taken(truths.pictures, labels)
             calibration = of_audit(store, by_pictures(gate, known, labels, most))
         else:
             table = truths.answers or folder / TABLE
@@ -385,7 +394,7 @@ def _audit_calibrated(audit: Path, truths: Truths, images: int, most: float) -> 
                 return _to_answer(store, folder, images)
             calibration = by_answers(store, answers, most)
         save(store, calibration)
-        return list(told(store, calibration))
+        return [*told(store, calibration), *([as_words(refused)] if refused else [])]
 
 
 def _to_answer(store: Store, folder: Path, images: int) -> list[str]:

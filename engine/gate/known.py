@@ -1,13 +1,13 @@
 """Asks a gate of pictures whose label is known: of each once for its own label, and once for another."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from mothlight.engine.batch import Batch, batches
 from mothlight.engine.errors import UserError
@@ -15,27 +15,27 @@ from mothlight.engine.executor.pipeline import Pipeline
 from mothlight.engine.gate.calibrate import Truth
 from mothlight.engine.models.bundle import Bundle
 from mothlight.engine.models.engines import Engines
+from mothlight.engine.photographs.pixels import UnreadableError, to_pixels
+from mothlight.engine.photographs.sources import Photograph, Refused, photographs, without_twins
 from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.stages.classify import gate_stage
 from mothlight.engine.stages.generate import DrawStage, Pictures
 
 BATCH = 12
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-PIXELS = 1 << 26
-"""Of a picture, at most: a larger one is no picture for a classifier."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A picture: a file, or its pixels (H, W, 3) uint8."""
+    """A picture whose label is known: its height and width, and how its pixels, (H, W, 3) uint8, are had."""
 
     label: str
-    picture: "Path | NDArray[np.uint8]"
+    size: tuple[int, int]
+    pixels: Callable[[], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    picture: "Path | NDArray[np.uint8]"
+    picture: Known
     label: str
     shows: bool
 
@@ -54,38 +54,56 @@ def rendered(labels: Sequence[str], images: int) -> list[Known]:
         raise UserError(f"The renderer can't draw `{unknown[0]}`: --rendered is for audits of the built-in world.")
     renderer = Renderer(0)
     return [
-        Known(label, picture)
+        Known(label, picture.shape[:2], partial(np.asarray, picture))
         for label in labels
         for picture in renderer.images(Prompt(label, f"a picture of a {label}."), range(images))
     ]
 
 
-def in_folder(folder: Path) -> list[Known]:
-    """The pictures of a folder that has a folder for each label.
+def taken(source: Path, knows: Collection[str] | None) -> tuple[list[Known], list[Refused]]:
+    """The photographs of a source, and those that can't be used; `knows` holds the labels that can be asked for.
 
     Raises:
-        UserError: there are fewer than two labels with pictures.
+        UserError: there are fewer than two labels with pictures, or the source can't be read.
     """
-    try:
-        found = [
-            Known(own.name, file)
-            for own in sorted(folder.iterdir())
-            if own.is_dir()
-            for file in sorted(own.iterdir())
-            if file.suffix.lower() in SUFFIXES
-        ]
-    except OSError as error:
-        raise UserError(f"Can't read {folder}: {error.strerror}.") from error
+    found: list[Known] = []
+    refused: list[Refused] = []
+    for one in without_twins(photographs(source)):
+        if isinstance(one, Refused):
+            refused.append(one)
+        elif knows is not None and one.label not in knows:
+            refused.append(Refused(one.label, one.name, f"the gate has no label `{one.label}`"))
+        else:
+            try:
+                height, width = to_pixels(one.read()).shape[:2]
+            except UnreadableError as error:
+                refused.append(Refused(one.label, one.name, str(error)))
+                continue
+            found.append(Known(one.label, (height, width), partial(_again, one)))
     if len({one.label for one in found}) < 2:
-        raise UserError(f"{folder} must hold a folder of pictures for each label, and two labels at least.")
-    return found
+        why = f"; {as_words(refused)}" if refused else ""
+        raise UserError(
+            f"{source} must hold photographs of two labels at least, as a folder for each label or a table{why}."
+        )
+    return found, refused
+
+
+def _again(photograph: Photograph) -> NDArray[np.uint8]:
+    return to_pixels(photograph.read())
+
+
+def as_words(refused: Sequence[Refused]) -> str:
+    """What was set aside, in a line."""
+    shown = "; ".join(f"{one.name}: {one.reason}" for one in refused[:3])
+    more = f"; and {len(refused) - 3:,} more" if len(refused) > 3 else ""
+    return f"{len(refused):,} set aside: {shown}{more}"
 
 
 def ask(gate: Bundle, pictures: Sequence[Known], labels: Sequence[str], engines: Engines) -> Truth:
     """Each picture's score for its own label, and for another in turn: 2 N answers.
 
     Raises:
-        UserError: the gate does not know a picture's label, or a file is no picture.
+        UserError: the gate does not know a picture's label.
     """
     for label in sorted({one.label for one in pictures}):
         if label not in (labels if gate.manifest.zero_shot is not None else gate.manifest.labels):
@@ -94,13 +112,13 @@ def ask(gate: Bundle, pictures: Sequence[Known], labels: Sequence[str], engines:
     stage = gate_stage(gate, labels, engines)
     by_size: dict[tuple[int, int], list[tuple[int, _Ask]]] = {}
     for place, one in enumerate(_asks(pictures, labels)):
-        by_size.setdefault(_size(one.picture), []).append((place, one))
+        by_size.setdefault(one.picture.size, []).append((place, one))
     for size, numbered in by_size.items():
         numbered.sort(key=lambda pair: pair[1].label)
         places, asks = [place for place, _ in numbered], [one for _, one in numbered]
 
         def read(at: int, asks: Sequence[_Ask] = asks) -> NDArray[np.uint8]:
-            return _pixels(asks[at].picture)
+            return asks[at].picture.pixels()
 
         def sink(batch: Batch, places: Sequence[int] = places, asks: Sequence[_Ask] = asks) -> None:
             for index, score in zip(batch.indices, batch.arrays["gate"], strict=False):
@@ -119,8 +137,8 @@ def ask(gate: Bundle, pictures: Sequence[Known], labels: Sequence[str], engines:
 def _asks(pictures: Sequence[Known], labels: Sequence[str]) -> Iterator[_Ask]:
     for place, one in enumerate(pictures):
         others = [label for label in labels if label != one.label]
-        yield _Ask(one.picture, one.label, shows=True)
-        yield _Ask(one.picture, others[place % len(others)], shows=False)
+        yield _Ask(one, one.label, shows=True)
+        yield _Ask(one, others[place % len(others)], shows=False)
 
 
 def _chunks(asks: Sequence[_Ask]) -> Iterator[Chunk]:
@@ -129,30 +147,3 @@ def _chunks(asks: Sequence[_Ask]) -> Iterator[Chunk]:
         count = sum(1 for _ in group)
         yield Chunk(Prompt(label, ""), at, count, 0)
         at += count
-
-
-def _size(picture: "Path | NDArray[np.uint8]") -> tuple[int, int]:
-    if not isinstance(picture, Path):
-        return picture.shape[0], picture.shape[1]
-    with _opened(picture) as image:
-        return image.height, image.width
-
-
-def _pixels(picture: "Path | NDArray[np.uint8]") -> NDArray[np.uint8]:
-    if not isinstance(picture, Path):
-        return picture
-    with _opened(picture) as image:
-        try:
-            return np.asarray(image.convert("RGB"))
-        except OSError as error:
-            raise UserError(f"{picture} is damaged: {error}.") from error
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        image = Image.open(path)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} is no picture that can be read.") from error
-    if image.width * image.height > PIXELS:
-        raise UserError(f"{path} has {image.width} × {image.height} pixels; a picture may have {PIXELS:,} at most.")
-    return image

@@ -20,7 +20,7 @@ from mothlight.engine.gate.calibrate import (
     deceived,
     known_error,
 )
-from mothlight.engine.gate.known import ask, in_folder, rendered
+from mothlight.engine.gate.known import Known, ask, rendered, taken
 from mothlight.engine.gate.run import by_answers, save, told
 from mothlight.engine.models.engines import Engines
 from mothlight.engine.opening import Models
@@ -180,27 +180,36 @@ def test_the_renderer_s_pictures_and_those_of_a_folder_say_the_same(models: Mode
     labels = ["fly", "bee", "car"]
     known = rendered(labels, 8)
     for at, one in enumerate(known):
-        assert isinstance(one.picture, np.ndarray)
         file = tmp_path / "photos" / one.label / f"{at:03}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(one.picture).save(file)
+        Image.fromarray(one.pixels()).save(file)
     (tmp_path / "photos" / "fly" / "notes.txt").write_text("no picture")
     engines = Engines()
     drawn = ask(models.gate, known, labels, engines)
-    filed = ask(models.gate, in_folder(tmp_path / "photos"), labels, engines)
+    (tmp_path / "photos" / "fly" / "broken.jpg").write_bytes(b"\xff\xd8 no more")
+    (tmp_path / "photos" / "unicorn").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "photos" / "unicorn" / "one.png")
+    photographs, refused = taken(tmp_path / "photos", labels)
+    assert [(one.name, one.reason.partition(" (")[0]) for one in refused] == [
+        ("fly/broken.jpg", "it is damaged or no picture"), ("unicorn/one.png", "the gate has no label `unicorn`"),
+    ]  # fmt: skip
+    filed = ask(models.gate, photographs, labels, engines)
     assert sorted(drawn.scores.tolist()) == pytest.approx(sorted(filed.scores.tolist()), abs=1e-5)
     assert drawn.shows.sum() == len(known)
     assert drawn.scores[drawn.shows].mean() > 0.8
     assert drawn.scores[~drawn.shows].mean() < 0.2
     assert drawn.second.sum() == len(known)
     assert (drawn.second & drawn.shows).sum() == len(known) / 2
+    one = Known("unicorn", known[0].size, known[0].pixels)
     with pytest.raises(UserError, match="has no label `unicorn`"):
-        ask(models.gate, [*known[:1], type(known[0])("unicorn", known[0].picture)], [*labels, "unicorn"], engines)
+        ask(models.gate, [*known[:1], one], [*labels, "unicorn"], engines)
     with pytest.raises(UserError, match="can't draw `unicorn`"):
         rendered(["unicorn"], 1)
-    (tmp_path / "photos" / "fly" / "broken.jpg").write_bytes(b"\xff\xd8 no more")
-    with pytest.raises(UserError, match=r"broken\.jpg is no picture"):
-        ask(models.gate, in_folder(tmp_path / "photos"), labels, engines)
+    only = tmp_path / "only" / "fly"
+    only.mkdir(parents=True)
+    (only / "broken.jpg").write_bytes(b"\xff\xd8 no more")
+    with pytest.raises(UserError, match=r"two labels at least.*1 set aside: fly/broken\.jpg: it is damaged"):
+        taken(only.parent, labels)
 
 
 def test_the_command(own: Path, tmp_path: Path, models: Models, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,7 +224,7 @@ def test_the_command(own: Path, tmp_path: Path, models: Models, capsys: pytest.C
     empty.mkdir()
     for path, truths, sentence in (
         (empty, {}, "holds no audit"),
-        (empty, {"gate": models.gate.folder}, "a folder of pictures for each label"),
+        (empty, {"gate": models.gate.folder}, "photographs of two labels at least"),
         (tmp_path / "nowhere", {}, "There is no audit"),
         (own, {"rendered": True, "pictures": empty}, "Give one of"),
         (own, {"gate": empty}, "which has a gate"),

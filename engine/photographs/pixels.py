@@ -1,0 +1,69 @@
+"""A photograph's bytes as pixels, whatever somebody's camera, scanner or editor made of them."""
+
+import warnings
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""Those that Pillow decodes itself: no format that starts another program or another file."""
+PIXELS = 1 << 26
+"""Of a picture, at most: a larger one is no picture for a classifier."""
+
+
+class UnreadableError(Exception):
+    """These bytes are no picture that can be judged; the words say why."""
+
+
+def to_pixels(content: bytes) -> NDArray[np.uint8]:
+    """The picture as a person sees it, (height, width, 3) uint8 in RGB.
+
+    Turned as its EXIF says; of an animation the first frame; what is transparent lies on white; 16 bits a channel are
+    scaled to 8, and CMYK is converted without a colour profile.
+
+    Raises:
+        UnreadableError: it is damaged, of an unknown format, too large, or holds no pixel.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tags that don't matter, and sizes that are checked here
+            with Image.open(BytesIO(content), formats=FORMATS) as image:
+                if not 0 < image.width * image.height <= PIXELS:
+                    size = f"{image.width} × {image.height}"
+                    raise UnreadableError(f"it has {size} pixels; a picture may have {PIXELS:,} at most")
+                image.seek(0)
+                return _eight_bit(ImageOps.exif_transpose(image))
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        ArithmeticError,
+        MemoryError,
+        Image.DecompressionBombError,
+    ) as error:
+        if not content:
+            raise UnreadableError("it is empty") from error
+        raise UnreadableError(f"it is damaged or no picture ({_first_words(error)})") from error
+
+
+def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith(("I;16", "I", "F")):
+        grey = np.asarray(image).astype(np.float64)
+        # PNG and TIFF of 16 bits come as 32; a larger range is a measurement, and takes its own scale
+        top = 65535.0 if grey.max(initial=0) <= 65535 and grey.min(initial=0) >= 0 else None
+        low, high = (0.0, top) if top else (float(grey.min()), float(grey.max()))
+        scaled = (grey - low) * (255 / max(high - low, 1e-12))
+        return np.repeat(np.round(scaled).astype(np.uint8)[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        return np.asarray(Image.alpha_composite(white, over).convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _first_words(error: BaseException) -> str:
+    words = " ".join(str(error).split()).split(" <")[0]
+    return words[:80] or type(error).__name__
