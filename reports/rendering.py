@@ -15,7 +15,7 @@ from mothlight.reports.pages import AskPage, Page, Site
 from mothlight.reports.words import digits, level, percent, points, signed, visible
 
 STYLE = "report.css"
-SINGLE_ROWS = 2000
+SINGLE_ROWS = 1000
 """Rows of a table inside a single file."""
 Data = list[tuple[str, str]]
 """JSON inside of a page, by the id of its element."""
