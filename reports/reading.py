@@ -302,17 +302,18 @@ def _labels(store: Store, bugs: Sequence[doc.Bug], choice: Choice) -> list[doc.L
 
 
 def _cells(store: Store, bugs: Sequence[doc.Bug]) -> list[doc.Cell]:
-    own = defaultdict(list)
+    own: dict[tuple[str, str], set[int]] = defaultdict(set)
     for bug in bugs:
-        for label in labels_of(bug):
-            for classifier in confirmed_on(bug):
-                own[label, classifier].append(bug.number)
+        for test in (*bug.classifiers, *bug.variants):
+            if test.status == "confirmed":
+                for label in test.labels:
+                    own[label, test.classifier].add(bug.number)
     return [
         doc.Cell(
             label=row["label"],
             classifier=row["classifier"],
             plain=doc.Share(**{key: row[key] for key in ("n", "count", "value", "low", "high")}),
-            bugs=own[row["label"], row["classifier"]],
+            bugs=sorted(own[row["label"], row["classifier"]]),
         )
         for row in asked(store, "cells")
     ]

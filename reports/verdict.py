@@ -5,6 +5,13 @@ from collections.abc import Sequence
 from mothlight.reports import document as doc
 from mothlight.reports.words import level, listed, percent, points, quoted
 
+FAILED = {
+    "image": "Images that could not be made, and stand in no rate",
+    "caption": "Images without a caption, which count in every rate and could lead to no description",
+    "embedder": "Images that could not be embedded, which count in every rate and are in no group",
+    "classifier": "Images on which a classifier failed to say anything, and which count for the others",
+}
+"""What became of items that failed, by their kind."""
 HIGH_OVERALL, HIGH_ON_LABEL = 0.2, 0.5
 """Lower ends of plain failure rates from which they are a finding in themselves: of a classifier, and on a label."""
 
@@ -22,6 +29,7 @@ def verdict_of(
     few = [label for label in labels if label.few and label.gate.count]
     none = [label for label in labels if label.few and not label.gate.count]
     state, headline, said = _state(audit, coverage, bugs, classifiers)
+    said += [f"{FAILED[one.kind]}: {one.count:,}." for one in audit.failed]
     if none and coverage.judged.count:
         names = listed([quoted(label.label) for label in none], 6)
         said.append(f"Nothing is known of {names}: none of its images passes the gate.")
@@ -127,7 +135,7 @@ def _untestable(audit: doc.Audit, coverage: doc.Coverage, classifiers: Sequence[
             "fail more often. That is a finding in itself: look at labels and preprocessing first."
         )
     if not coverage.known and failed.get("caption") and any(one.plain.count for one in judged) and audit.finished:
-        return f"there are failures, but {failed['caption']:,} images got no caption, so none could be described."
+        return f"there are failures, and none could be described: {failed['caption']:,} without a caption."
     return None
 
 

@@ -110,4 +110,4 @@ def test_a_night_in_which_everything_goes_wrong(tmp_path: Path, monkeypatch: pyt
         assert store.rows(asked) == undisturbed.rows(asked)
         page = build_report(store, folder / "report").read_text(encoding="utf-8")
     assert "the deadline came" in page
-    assert f"{failed:,} judgements by a classifier failed" in page
+    assert f"and which count for the others: {failed:,}." in page

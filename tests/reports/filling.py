@@ -113,6 +113,24 @@ def empty(store: Store, *tables: str) -> None:
         store.rows(f"delete from {table}")  # noqa: S608  # our own names
 
 
+def many(store: Store, count_of_bugs: int) -> None:
+    """As many bugs more, each on a prompt of its own."""
+    for table, row in (
+        ("prompt", "select 'net' || i as prompt_id, label, text || i as text, description || i as description"),
+        ("hypothesis", "select * exclude (i) replace ('h' || i as hypothesis_id, 'net' || i as prompt_id)"),
+        ("wave", "select * exclude (i) replace ('net' || i as prompt_id, i + 2 as place)"),
+        ("pair_count", "select * exclude (i) replace ('h' || i as hypothesis_id)"),
+        ("evidence", "select * exclude (i) replace ('h' || i as hypothesis_id)"),
+        ("decision", "select * exclude (i) replace ('h' || i as hypothesis_id)"),
+        ("standing", "select * exclude (i) replace ('h' || i as hypothesis_id, 'h' || i as bug)"),
+    ):
+        own = "prompt_id = 'net'" if table in ("prompt", "wave") else "hypothesis_id = 'h'"
+        store.rows(
+            f"insert into {table} by name {row} from {table}, range($n) as r(i) where {own}",
+            n=count_of_bugs,
+        )
+
+
 def texts(page: str) -> Iterator[str]:
     """What a person reads of a page."""
     parser = _Texts()

@@ -18,7 +18,7 @@ from mothlight.reports.printing import find_browser, print_pdf
 from mothlight.reports.reading import read_changes, read_report
 from mothlight.reports.words import visible
 from mothlight.sql import Store, open_audit
-from tests.reports.filling import count, fill, jpeg
+from tests.reports.filling import count, fill, jpeg, many
 
 CHROMIUM = find_browser()
 WITH_A_BROWSER = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
@@ -114,11 +114,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 KINDS = ["index", "tests", "map", "changes", "ask", "about", "classifier-1", "label-1", "cluster-1", "single", "suite"]
 
 
+@pytest.fixture(scope="module")
+def more_bugs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page after the first, of many bugs."""
+    out = tmp_path_factory.mktemp("many")
+    with open_audit() as store:
+        fill(store, "fly")
+        many(store, 54)
+        build_report(store, out)
+    return out / "bugs-2.html"
+
+
 @WITH_A_BROWSER
-@pytest.mark.parametrize("name", [*KINDS, "answers/index"])
-def test_no_page_has_a_barrier(browser: Browser, folder: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [*KINDS, "bugs-2", "answers/index"])
+def test_no_page_has_a_barrier(browser: Browser, folder: Path, more_bugs: Path, name: str) -> None:
+    page = more_bugs if name == "bugs-2" else folder / f"{name}.html"
     for dark, width in product((False, True), (390, 1200)):
-        with opened(browser, folder / f"{name}.html", dark=dark, width=width) as seen:
+        with opened(browser, page, dark=dark, width=width) as seen:
             found = Axe().run(seen.page, options=AXE).response["violations"]
             seen.outside.clear()  # axe asks for the style sheet itself
             assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found] == []

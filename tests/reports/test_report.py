@@ -17,7 +17,7 @@ from mothlight.reports.reading import read_report, smallest_visible
 from mothlight.reports.verdict import headline_of
 from mothlight.reports.words import digits, level, listed, percent, signed, visible
 from mothlight.sql import Store, open_audit
-from tests.reports.filling import SETTINGS, Tags, count, empty, fill, texts
+from tests.reports.filling import SETTINGS, Tags, count, empty, fill, many, texts
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=http://example.org/x onerror=alert(2)>"
 
@@ -103,7 +103,7 @@ def _tested_enough(store: Store) -> None:
     [
         (_everything_fails, State.NOT_TESTABLE, "wrong on nearly every plain image (fly on 100 %)"),
         (_nothing_passes, State.NOT_TESTABLE, "none of its 40 images passes the gate"),
-        (_never_captioned, State.NOT_TESTABLE, "1 images got no caption"),
+        (_never_captioned, State.NOT_TESTABLE, "none could be described: 1 without a caption"),
         (_budget_ended, State.NOT_TESTED, "the budget ended before the first test"),
         (_nothing_failed, State.NOT_TESTED, "no plain image failed"),
         (_tested_enough, State.NONE_FOUND, "1 of 1 descriptions were tested"),
@@ -169,10 +169,10 @@ def test_each_kind_of_failed_item_is_said_rightly(store: Store) -> None:
     store.rows("insert into model_failure values ('plain-2', 'classifier', 'other', 'not finite')")
     store.rows("insert into item_failure values ('plain0', 'plain', 90, 'black', true)")
     said = words(render(store))
-    assert "1 images got no caption: they count in every rate" in said
-    assert "1 images could not be made and stand in no rate" in said
-    assert "1 images could not be embedded: they count in every rate" in said
-    assert "1 judgements by a classifier failed" in said
+    assert "Images that could not be made, and stand in no rate: 1." in said
+    assert "Images without a caption, which count in every rate and could lead to no description: 1." in said
+    assert "Images that could not be embedded, which count in every rate and are in no group: 1." in said
+    assert "Images on which a classifier failed to say anything, and which count for the others: 1." in said
 
 
 def test_a_damaged_picture_is_said_and_nothing_more(store: Store, tmp_path: Path) -> None:
@@ -301,24 +301,6 @@ def test_pictures_stay_within_their_room(store: Store, tmp_path: Path) -> None:
     assert page == tmp_path / "one" / "report.html"
     assert [file.name for file in page.parent.iterdir()] == ["report.html"]
     assert page.stat().st_size < 1_000_000
-
-
-def many(store: Store, count_of_bugs: int) -> None:
-    """As many bugs more, each on a prompt of its own."""
-    for table, row in (
-        ("prompt", "select 'net' || i as prompt_id, label, text || i as text, description || i as description"),
-        ("hypothesis", "select * exclude (i) replace ('h' || i as hypothesis_id, 'net' || i as prompt_id)"),
-        ("wave", "select * exclude (i) replace ('net' || i as prompt_id, i + 2 as place)"),
-        ("pair_count", "select * exclude (i) replace ('h' || i as hypothesis_id)"),
-        ("evidence", "select * exclude (i) replace ('h' || i as hypothesis_id)"),
-        ("decision", "select * exclude (i) replace ('h' || i as hypothesis_id)"),
-        ("standing", "select * exclude (i) replace ('h' || i as hypothesis_id, 'h' || i as bug)"),
-    ):
-        own = "prompt_id = 'net'" if table in ("prompt", "wave") else "hypothesis_id = 'h'"
-        store.rows(
-            f"insert into {table} by name {row} from {table}, range($n) as r(i) where {own}",
-            n=count_of_bugs,
-        )
 
 
 def test_the_first_page_ends_somewhere_and_says_where_the_rest_is(store: Store, tmp_path: Path) -> None:
