@@ -1,5 +1,6 @@
 """What a report says: its verdict, its numbers, and its pages in a folder or in one file."""
 
+import errno
 import hashlib
 import json
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mothlight.engine.errors import UserError
+from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.reports import build
 from mothlight.reports.build import build_report, render
 from mothlight.reports.document import State
@@ -293,6 +294,18 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(store: Store, tmp_path:
     for single in (False, True):
         with pytest.raises(UserError, match="name another --out"):
             build_report(store, tmp_path / "file" / "report", single=single)
+
+
+def test_a_full_disk_is_one_sentence(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(store, "fly")
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, f"no room for {len(content)} bytes of {path}")
+
+    monkeypatch.setattr(build, "write_whole", full)
+    for single in (False, True):
+        with pytest.raises(DiskFullError, match="the report can't be written"):
+            build_report(store, tmp_path / "report", single=single)
 
 
 def test_pictures_stay_within_their_room(store: Store, tmp_path: Path) -> None:

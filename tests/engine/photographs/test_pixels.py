@@ -109,3 +109,19 @@ def test_of_an_animation_the_first_frame() -> None:
 def test_what_is_no_picture_is_one_reason(content: bytes, reason: str) -> None:
     with pytest.raises(UnreadableError, match=reason):
         to_pixels(content)
+
+
+@pytest.mark.parametrize("how", [{"subsampling": at, "progressive": way} for at in (0, 1, 2) for way in (False, True)])
+def test_an_ordinary_jpeg_has_the_pixels_that_pillow_makes(how: dict[str, Any]) -> None:
+    chance = np.random.default_rng(0)
+    for shape in ((33, 17, 3), (64, 48, 3), (20, 20)):
+        content = saved(Image.fromarray(chance.integers(0, 255, shape, dtype=np.uint8)), "JPEG", quality=88, **how)
+        with Image.open(BytesIO(content)) as image:
+            assert (to_pixels(content) == np.asarray(image.convert("RGB"))).all()
+
+
+def test_a_jpeg_that_was_cut_off_anywhere_is_damaged() -> None:
+    content = saved(two_halves().resize((200, 100)), "JPEG", quality=95)
+    for end in range(3, len(content) - 2, 97):
+        with pytest.raises(UnreadableError):
+            to_pixels(content[:end])
