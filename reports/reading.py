@@ -1,6 +1,7 @@
 """Reads a report's document out of an audit's database."""
 
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -165,9 +166,13 @@ def _coverage(
 
 def _strongest(tests: Sequence[Row]) -> list[Row]:
     """What stands for each bug, the surest effect first."""
-    return sorted(
-        (row for row in tests if row["main"]), key=lambda row: (-row["effect_low"], -row["effect"], row["finding"])
-    )
+
+    def weakness(row: Row) -> tuple[float, float, int]:
+        # of a reserve that the gate lets nothing of pass, no effect is known
+        low, effect = (-1.0 if row[key] is None else row[key] for key in ("effect_low", "effect"))
+        return -low, -effect, row["finding"]
+
+    return sorted((row for row in tests if row["main"]), key=weakness)
 
 
 def _largest(clusters: Sequence[Row], tests: Sequence[Row]) -> list[Row]:
@@ -188,7 +193,7 @@ def _bugs(
     examples = choice.examples()
     waves: dict[int, list[doc.Wave]] = defaultdict(list)
     for row in asked(store, "waves"):
-        waves[row.pop("finding")].append(doc.Wave(**row))
+        waves[row.pop("finding")].append(doc.Wave(**{**row, "e_value": _finite(row["e_value"])}))
     controls = {row["finding"]: row for row in store.records("select * from control")}
     not_drawn = {prompt_id for (prompt_id,) in store.rows("select prompt_id from drawn where not_drawn")}
     costs = {row["finding"]: row["with_their_plain_ones"] for row in store.records(query_text("costs"))}
@@ -238,13 +243,15 @@ def _test(row: Row) -> doc.Test:
         effect=_effect_of(row),
         mcnemar_p=mcnemar_exact(Pairs(row["pairs"], row["more"], row["less"])),
         plain_rate_without_gate=row["baseline_rate_without_gate"],
+        e_value=_finite(row["e_value"]),
+        gate_could_explain=bool(row["gate_could_explain"]),
         **{
             key: row[key]
             for key in (
                 "finding", "classifier", "labels", "predicted", "description", "prompt", "status", "reason", "more",
-                "less", "e_value", "q_value", "provenance", "pair_pass_rate", "gate_pass_rate", "rate_without_gate",
-                "wrong_rate", "plain_wrong_rate", "strict_rate", "plain_strict_rate", "gate_limited",
-                "gate_could_explain", "origin", "round", "hypothesis_id",
+                "less", "q_value", "provenance", "pair_pass_rate", "gate_pass_rate", "rate_without_gate",
+                "wrong_rate", "plain_wrong_rate", "strict_rate", "plain_strict_rate", "gate_limited", "origin",
+                "round", "hypothesis_id",
             )
         },
     )  # fmt: skip
@@ -322,11 +329,12 @@ def _cells(store: Store, bugs: Sequence[doc.Bug]) -> list[doc.Cell]:
 def _question(row: Row) -> doc.Question:
     return doc.Question(
         effect=None if row["pairs"] is None else _effect_of(row),
+        e_value=None if row["e_value"] is None else _finite(row["e_value"]),
         reason=row["reason"] or ("still testing" if row["waves"] else "waits for a test"),
         **{
             key: row[key]
             for key in (
-                "label", "description", "predicted", "classifier", "e_value", "origin", "round", "not_drawn",
+                "label", "description", "predicted", "classifier", "origin", "round", "not_drawn",
                 "hypothesis_id",
             )
         },
@@ -396,6 +404,11 @@ def _table(name: str, rows: Sequence[Row], total: int) -> doc.Table:
     return doc.Table(
         name=name, columns=list(rows[0]) if rows else [], rows=[list(row.values()) for row in rows], total=total
     )
+
+
+def _finite(value: float) -> float:
+    """The largest number in place of more than that, which JSON can't say."""
+    return min(value, sys.float_info.max)
 
 
 def _share_of(row: Row, count: str, n: str, rate: str) -> doc.Share:

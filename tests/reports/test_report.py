@@ -13,7 +13,7 @@ import pytest
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.reports import build
 from mothlight.reports.build import build_report, render
-from mothlight.reports.document import State
+from mothlight.reports.document import Report, State
 from mothlight.reports.reading import read_report, smallest_visible
 from mothlight.reports.verdict import headline_of
 from mothlight.reports.words import digits, level, listed, percent, signed, visible
@@ -191,6 +191,25 @@ def test_an_empty_audit_has_a_page(store: Store) -> None:
     )
     assert read_report(store).verdict.state == State.NOT_TESTED
     assert "nothing was made yet" in words(render(store))
+
+
+def test_a_reserve_of_which_nothing_passes_the_gate_is_shown(store: Store) -> None:
+    fill(store, "fly")
+    store.rows("update pair_count set n = 0, failures = 0, baseline_n = 0, pairs = 0, more = 0 where wave = 2")
+    (bug,) = read_report(store).bugs
+    assert (bug.strongest.effect.value, bug.strongest.described.value) == (None, None)
+    assert "–, against – without these words" in words(render(store))
+
+
+def test_evidence_beyond_all_numbers_is_a_number(store: Store) -> None:
+    fill(store, "fly")
+    store.rows("update evidence set e_value = 'inf'")
+    store.rows("update decision set e_value = 'inf'")
+    report = read_report(store)
+    assert Report.model_validate_json(report.model_dump_json()) == report
+    page = render(store)
+    assert "1.8·10³⁰⁸" in words(page)
+    assert "nan" not in "".join(re.findall(r'points="[^"]*"', page))
 
 
 def test_hostile_words_stay_words(store: Store, tmp_path: Path) -> None:
