@@ -1,5 +1,6 @@
 """Numbers and lists as words, and what others wrote made safe to show."""
 
+import math
 import unicodedata
 from collections.abc import Sequence
 
@@ -40,7 +41,7 @@ def signed(value: float | None) -> str:
 
 def digits(value: float | None) -> str:
     """A number by its first two digits: `0.052`, `85`, `2,300`, `1.3·10⁷`."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return "–"
     if value == 0 or 1e-4 <= abs(value) < 1e4:
         return f"{value:.2g}" if abs(value) < 100 else f"{value:,.0f}"
