@@ -184,6 +184,15 @@ def test_the_cards_and_the_plot(folder: Path, store: Store) -> None:
         assert tests == {}
 
 
+def bug_pairs(store: Store, bug: dict[str, Any]) -> int:
+    """Indices with an image under the description and a plain one, of the pairs that a card's numbers come from."""
+    ((count,),) = store.rows(
+        "select count(*) from pair where hypothesis_id = $h and classifier = $c and (phase = 'reserve') = $r",
+        h=bug["hypothesis_id"], c=bug["classifier"], r=not bug["selected"],
+    )  # fmt: skip
+    return int(count)
+
+
 def test_the_facts_of_a_card(folder: Path, store: Store) -> None:
     page = " ".join((folder / "report" / "index.html").read_text(encoding="utf-8").split())
     for bug in store.records("select * from findings where main"):
@@ -199,6 +208,15 @@ def test_the_facts_of_a_card(folder: Path, store: Store) -> None:
             " and image.wave > (select born_wave from hypothesis where hypothesis_id = $h)",
             p=bug["prompt_id"], c=bug["classifier"], r=not bug["selected"], h=bug["hypothesis_id"],
         )  # fmt: skip
+        ((made,),) = store.rows("select count(*) from image where prompt_id = $p", p=bug["prompt_id"])
+        assert f"<dd>{2 * made:,} images, the plain ones included" in page
+        tested = _pairs(store, bug["hypothesis_id"], bug["classifier"], reserve=False)["pairs"]
+        ((waves,),) = store.rows(
+            "select count(distinct wave) from pair where hypothesis_id = $h and phase = 'test'", h=bug["hypothesis_id"]
+        )
+        said = f"e = {digits(bug['e_value'])} over {tested} pairs of {waves} {'wave' if waves == 1 else 'waves'}"
+        assert said in page
+        assert f"of the pairs {percent(own['pairs'] / bug_pairs(store, bug))} pass it" in page
         assert f"<dd>{percent(wrong / n)} against " in page
         assert f"strictly, by top-1: {percent(strict / n)} against " in page
 
