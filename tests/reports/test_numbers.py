@@ -157,7 +157,7 @@ def _pairs(store: Store, hypothesis: str, classifier: str, *, reserve: bool) -> 
 def test_the_cards_and_the_plot(folder: Path, store: Store) -> None:
     found = tables(folder / "report" / "index.html")
     plot = one(found, "All bugs")
-    cards = [rows for caption, rows in found.items() if caption.startswith("How often it is seen as")]
+    cards = [rows for caption, rows in found.items() if caption.startswith("How often it is ")]
     bugs = store.records("select * from findings where main order by effect_low desc, effect desc, finding")
     assert len(plot) == len(cards) == len(bugs) > 0
     for bug, line, card in zip(bugs, plot, cards, strict=True):
