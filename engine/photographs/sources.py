@@ -78,8 +78,11 @@ def without_twins(found: Iterator[Photograph | Refused]) -> Iterator[Photograph 
         except (OSError, ValueError) as error:
             yield Refused(one.label, one.name, f"it can't be read ({error})")
             continue
-        first = seen.setdefault(digest, one.name)
-        yield one if first == one.name else Refused(one.label, one.name, f"it is the same file as {first}")
+        if digest in seen:
+            yield Refused(one.label, one.name, f"it is the same file as {seen[digest]}")
+        else:
+            seen[digest] = one.name
+            yield one
 
 
 def _folder(folder: Path) -> Iterator[Photograph | Refused]:

@@ -233,6 +233,26 @@ def test_the_command(own: Path, tmp_path: Path, models: Models, capsys: pytest.C
             calibrated(path, capsys, **truths)
 
 
+def test_photographs_of_every_kind_are_asked_of(
+    own: Path, tmp_path: Path, models: Models, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["file_name,label"]
+    for at, one in enumerate(rendered(["fly", "bee"], 6)):
+        Image.fromarray(one.pixels()).save(tmp_path / f"{at}.png")
+        lines.append(f"{at}.png,{one.label}")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    table = tmp_path / "metadata.csv"
+    table.write_text("\n".join([*lines, "broken.png,fly", "gone.png,fly", "0.png,bee", ""]))
+    gate = models.gate.folder
+    said = calibrated(table, capsys, gate=gate)
+    assert "3 set aside: broken.png: it is damaged or no picture" in said
+    assert "gone.png: there is no such file" in said
+    assert said == calibrated(tmp_path, capsys, gate=gate)
+    of_the_audit = calibrated(own, capsys, pictures=table)
+    assert "3 set aside" in of_the_audit
+    assert "pictures of another label" in of_the_audit
+
+
 def test_the_page_lets_nothing_run(tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>\"'"
     page = write_answers_page([{"image_id": "a" * 32, "label": hostile}], tmp_path).read_text(encoding="utf-8")
