@@ -237,12 +237,14 @@ def test_photographs_of_every_kind_are_asked_of(
     own: Path, tmp_path: Path, models: Models, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = ["file_name,label"]
-    for at, one in enumerate(rendered(["fly", "bee"], 6)):
+    with open_audit(own) as store:
+        first, second = (label for (label,) in store.rows("select label from label order by place"))
+    for at, one in enumerate(rendered([first, second], 6)):
         Image.fromarray(one.pixels()).save(tmp_path / f"{at}.png")
         lines.append(f"{at}.png,{one.label}")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     table = tmp_path / "metadata.csv"
-    table.write_text("\n".join([*lines, "broken.png,fly", "gone.png,fly", "0.png,bee", ""]))
+    table.write_text("\n".join([*lines, f"broken.png,{first}", f"gone.png,{first}", f"0.png,{second}", ""]))
     gate = models.gate.folder
     said = calibrated(table, capsys, gate=gate)
     assert "3 set aside: broken.png: it is damaged or no picture" in said
