@@ -29,7 +29,7 @@ def print_pdf(page: Path, out: Path) -> Path:
         raise UserError("--pdf needs Chromium or Chrome on the path: install one, or print the page from a browser.")
     with TemporaryDirectory() as profile:
         command = [
-            browser, "--headless", "--disable-gpu", "--no-pdf-header-footer", f"--user-data-dir={profile}",
+            browser, "--headless", "--disable-gpu", "--disable-dev-shm-usage", "--no-pdf-header-footer", f"--user-data-dir={profile}",
             f"--print-to-pdf={out.absolute()}", page.absolute().as_uri(),
         ]  # fmt: skip
         if os.geteuid() == 0:
