@@ -139,6 +139,10 @@ def test_without_a_browser_a_pdf_is_one_sentence(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(printing, "find_browser", lambda: None)
     with pytest.raises(UserError, match="needs Chromium"):
         print_pdf(tmp_path / "page.html", tmp_path / "page.pdf")
+    (tmp_path / "page.pdf").write_text("of another day")
+    monkeypatch.setattr(printing, "find_browser", lambda: "/bin/true")
+    with pytest.raises(UserError, match="did not print"):
+        print_pdf(tmp_path / "page.html", tmp_path / "page.pdf")
     monkeypatch.setattr(printing, "find_browser", lambda: "/bin/false")
     with pytest.raises(UserError, match="did not print"):
         print_pdf(tmp_path / "page.html", tmp_path / "page.pdf")
