@@ -76,7 +76,7 @@ def taken(source: Path, knows: Collection[str] | None) -> tuple[list[Known], lis
         else:
             try:
                 height, width = to_pixels(one.read()).shape[:2]
-            except UnreadableError as error:
+            except (UnreadableError, OSError, ValueError) as error:
                 refused.append(Refused(one.label, one.name, str(error)))
                 continue
             found.append(Known(one.label, (height, width), partial(_again, one)))

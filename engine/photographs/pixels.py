@@ -71,18 +71,27 @@ def _plain_jpeg(image: Image.Image, content: bytes) -> NDArray[np.uint8] | None:
 
 
 def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith(("I;16", "I", "F")):
-        grey = np.asarray(image).astype(np.float64)
-        # PNG and TIFF of 16 bits come as 32; a larger range is a measurement, and takes its own scale
-        top = 65535.0 if grey.max(initial=0) <= 65535 and grey.min(initial=0) >= 0 else None
-        low, high = (0.0, top) if top else (float(grey.min()), float(grey.max()))
-        scaled = (grey - low) * (255 / max(high - low, 1e-12))
-        return np.repeat(np.round(scaled).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode.startswith(("I", "F")):
+        return _scaled(
+            np.asarray(image).astype(np.float64), tops=(1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
+        )
     if image.has_transparency_data:
         over = image.convert("RGBA")
         white = Image.new("RGBA", over.size, "white")
         return np.asarray(Image.alpha_composite(white, over).convert("RGB"))
     return np.asarray(image.convert("RGB"))
+
+
+def _scaled(grey: NDArray[np.float64], tops: tuple[float, ...]) -> NDArray[np.uint8]:
+    """More than 8 bits, by the first of the usual ranges that holds them; a measurement takes its own scale."""
+    if not np.isfinite(grey).all():
+        raise UnreadableError("it holds values that are no numbers")
+    low, high = float(grey.min()), float(grey.max())
+    top = next((top for top in tops if low >= 0 and high <= top), None)
+    if top is not None:
+        low, high = 0.0, top
+    scaled = (grey - low) * (255 / max(high - low, 1e-12))
+    return np.repeat(np.round(scaled).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def _first_words(error: BaseException) -> str:

@@ -5,7 +5,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -207,24 +207,30 @@ def _parquet(files: Sequence[Path]) -> Iterator[Photograph | Refused]:
             names = _class_names(table.schema_arrow.metadata)
             label = _column(file, table.schema_arrow.names, LABEL_COLUMNS)
             image = _column(file, table.schema_arrow.names, IMAGE_COLUMNS)
-            at = 0
+            first = 0
             for group in range(table.num_row_groups):
-                for said in table.read_row_group(group, columns=[label])[label].to_pylist():
-                    name = f"{file.name}/{at}"
+                labels = table.read_row_group(group, columns=[label])[label].to_pylist()
+                for at, said in enumerate(labels):
+                    name = f"{file.name}/{first + at}"
                     if said is None:
                         yield Refused("", name, "it has no label")
                     else:
-                        first = at - sum(table.metadata.row_group(one).num_rows for one in range(group))
-                        yield Photograph(_named(said, names), name, partial(_row, file, group, image, first))
-                    at += 1
+                        yield Photograph(_named(said, names), name, partial(_row, file, group, image, at))
+                first += len(labels)
         except pa.ArrowException as error:
             raise UserError(f"{file} is no Parquet file that can be read: {error}.") from error
 
 
 def _row(file: Path, group: int, image: str, at: int) -> bytes:
+    return _content(_pictures_of(file, group, image)[at].as_py())
+
+
+@lru_cache(maxsize=2)
+def _pictures_of(file: Path, group: int, image: str) -> Any:
+    """The pictures of a row group, which can only be read together; those of the last two stay."""
     import pyarrow.parquet as pq
 
-    return _content(pq.ParquetFile(file).read_row_group(group, columns=[image])[image][at].as_py())
+    return pq.ParquetFile(file).read_row_group(group, columns=[image])[image]
 
 
 def _content(value: Any) -> bytes:

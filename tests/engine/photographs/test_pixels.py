@@ -76,6 +76,20 @@ def test_measurements_take_their_own_scale() -> None:
     assert (flat == 0).all()
 
 
+@pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
+def test_numbers_with_a_fraction_keep_their_usual_range(top: float) -> None:
+    half = np.full((8, 8), top / 2, np.float32)
+    half[0, 0] = top
+    pixels = to_pixels(saved(Image.fromarray(half), "TIFF"))
+    assert (pixels[0, 0, 0], abs(int(pixels[4, 4, 0]) - 127) <= 1) == (255, True)
+
+
+def test_values_that_are_no_numbers_are_a_reason() -> None:
+    broken = np.full((8, 8), np.nan, np.float32)
+    with pytest.raises(UnreadableError, match="no numbers"):
+        to_pixels(saved(Image.fromarray(broken), "TIFF"))
+
+
 def test_what_is_transparent_lies_on_white() -> None:
     glass = np.zeros((8, 8, 4), np.uint8)
     glass[:4] = (255, 0, 0, 255)
