@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.reports import document as doc
 from mothlight.reports.asking import in_blocks
-from mothlight.reports.pages import Site
 from mothlight.reports.pictures import FOLDER, PictureFiles, PicturesInside, Read, write_whole
 from mothlight.reports.reading import read_changes, read_report
 from mothlight.reports.rendering import STYLE, render_changes, render_pages, static
+from mothlight.reports.site import Site
 from mothlight.reports.words import listed
 from mothlight.sql import Store
 

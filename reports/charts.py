@@ -31,7 +31,6 @@ class Segment:
     kind: str
     x: float
     width: float
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def bar(counts: Sequence[tuple[str, int]], width: int = 480) -> list[Segment]:
     segments, before = [], 0
     for kind, count in counts:
         if count:
-            segments.append(Segment(kind, round(width * before / total, 1), round(width * count / total, 1), count))
+            segments.append(Segment(kind, round(width * before / total, 1), round(width * count / total, 1)))
         before += count
     return segments
 

@@ -8,7 +8,7 @@ from mothlight.reports.asking import Row, asked, in_blocks
 from mothlight.sql import Store
 
 FULL = 50
-"""Bugs that show several pairs; the others show one."""
+"""Bugs of a page, and those of the first page show several pairs, the others one."""
 FLIPPING, PASSING = 3, 1
 """Pairs of a bug: in which the description does it, and in which nothing happens."""
 PICTURES = 6
@@ -54,7 +54,7 @@ class Choice:
         return [image for image in images if image in self._kept][:PICTURES]
 
     def examples(self) -> Mapping[int, list[doc.Example]]:
-        """Pairs of each finding, the strongest bug first: none of the pictures of a bug before it."""
+        """Pairs of each finding, the strongest bug first, whose pictures no bug before it shows while there are such."""
         used: set[str] = set()
         chosen = {}
         for place, row in enumerate(self._strongest):
@@ -62,14 +62,13 @@ class Choice:
             # the first screen takes one of the first bug's
             flipping = FLIPPING + (place == 0)
             for flips, count in ((True, flipping), (False, PASSING)) if place < FULL else ((True, 1),):
-                fresh = [
+                own = [
                     one
                     for one in self._pairs[row["hypothesis_id"], row["classifier"]]
-                    if one["flips"] == flips
-                    and self._kept.issuperset((one["image_id"], one["plain_image_id"]))
-                    and used.isdisjoint((one["image_id"], one["plain_image_id"]))
+                    if one["flips"] == flips and self._kept.issuperset((one["image_id"], one["plain_image_id"]))
                 ]
-                some += fresh[:count]
+                # a label's bugs share their plain images, which come to an end
+                some += sorted(own, key=lambda one: one["image_id"] in used or one["plain_image_id"] in used)[:count]
             used |= {one[key] for one in some for key in ("image_id", "plain_image_id")}
             chosen[row["finding"]] = [doc.Example(**one) for one in some]
         return chosen

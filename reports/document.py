@@ -126,7 +126,6 @@ class Bug(Part):
     """Other confirmed findings of the bug."""
     waves: list[Wave]
     examples: list[Example]
-    pictures_kept: bool
     control: Control | None
     not_drawn: bool
     """By the embedder its images do not show the description."""
@@ -412,6 +411,8 @@ class Report(Part):
     labels: list[Label]
     cells: list[Cell]
     confusions: list[Confusion]
+    """The most frequent."""
+    confusions_in_all: int
     not_confirmed: list[Question]
     """Tested, and not confirmed."""
     waiting: list[Question]

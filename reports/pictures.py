@@ -100,9 +100,9 @@ class PictureFiles:
 class PicturesInside:
     """Pictures inside of one page, until they have taken their room."""
 
-    def __init__(self, read: Read, room: int = ROOM) -> None:
+    def __init__(self, read: Read) -> None:
         self.read = read
-        self.left = room
+        self.left = ROOM
         self.damaged: set[str] = set()
         self.known: dict[str, Picture] = {}
 

@@ -40,6 +40,7 @@ def read_report(store: Store) -> doc.Report:
     audit = _audit(store, head, settings)
     classifiers = _classifiers(store, bugs)
     points, failures_in_all = _points(store, clusters)
+    confusions = store.records(query_text("confusion"))
     return doc.Report(
         schema_version=doc.SCHEMA,
         audit=audit,
@@ -56,8 +57,9 @@ def read_report(store: Store) -> doc.Report:
                 predicted=row["predicted"],
                 rate=_share_of(row, "failures", "n", "rate"),
             )
-            for row in store.records(query_text("confusion"))[:CONFUSIONS]
+            for row in confusions[:CONFUSIONS]
         ],
+        confusions_in_all=len(confusions),
         not_confirmed=[_question(row) for row in questions if row["waves"] and row["status"] != "confirmed"],
         waiting=[_question(row) for row in questions if not row["waves"]],
         untested=[doc.Untested(**row) for row in asked(store, "untested")],
@@ -202,7 +204,6 @@ def _bugs(
     for number, row in enumerate(strongest, 1):
         group, captions = groups.get(row["cluster_id"], (None, []))
         control = controls.get(row["finding"])
-        shown = examples[row["finding"]]
         variants = [one for one in by_bug[row["bug"]] if one["hypothesis_id"] != row["hypothesis_id"]]
         bugs.append(
             doc.Bug(
@@ -211,8 +212,7 @@ def _bugs(
                 classifiers=[_test(one) for one in sorted(by_hypothesis[row["hypothesis_id"]], key=_weakness)],
                 variants=[_test(one) for one in sorted(variants, key=lambda one: int(one["finding"]))],
                 waves=waves[row["finding"]],
-                examples=shown,
-                pictures_kept=bool(shown),
+                examples=examples[row["finding"]],
                 control=None
                 if control is None
                 else doc.Control(description=control["control"], effect=_effect_of(control)),

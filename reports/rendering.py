@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mothlight.reports import document as doc
-from mothlight.reports.pages import AskPage, Page, Site
+from mothlight.reports.pages import AskPage, Page
+from mothlight.reports.site import Site
 from mothlight.reports.words import digits, level, percent, points, signed, visible
 
 STYLE = "report.css"

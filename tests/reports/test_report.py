@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mothlight.engine.errors import DiskFullError, UserError
-from mothlight.reports import build
+from mothlight.reports import build, reading, site
 from mothlight.reports.build import build_report, render
 from mothlight.reports.document import Report, State
 from mothlight.reports.reading import read_report, smallest_visible
@@ -373,6 +373,42 @@ def test_no_picture_is_shown_twice(store: Store) -> None:
     report = read_report(store)
     shown = [key for bug in report.bugs for pair in bug.examples for key in (pair.image_id, pair.plain_image_id)]
     assert len(shown) == len(set(shown)) == 8
+
+
+def test_where_fresh_pictures_come_to_an_end_a_bug_shows_some_again(store: Store) -> None:
+    fill(store, "fly")
+    for table, own in (
+        ("hypothesis", "'z' as hypothesis_id, 'it is late.' as description"),
+        ("pair_count", "'z' as hypothesis_id"),
+        ("evidence", "'z' as hypothesis_id"),
+        ("decision", "'z' as hypothesis_id"),
+        ("standing", "'z' as hypothesis_id, 'z' as bug"),
+    ):
+        for name in ("z", "y", "x", "w"):
+            renamed = own.replace("'z'", f"'{name}'")
+            store.rows(
+                f"insert into {table} by name select * replace ({renamed})"  # noqa: S608  # our own
+                f" from {table} where hypothesis_id = 'h'"
+            )
+    report = read_report(store)
+    assert [len(bug.examples) for bug in report.bugs] == [4, 3, 3, 3, 3]
+    first, second, *_ = ({pair.image_id for pair in bug.examples} for bug in report.bugs)
+    assert first.isdisjoint(second)
+    assert "was kept" not in render(store)
+
+
+def test_a_table_that_is_cut_says_how_many_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(store, "fly")
+    _budget_ended(store)
+    store.rows("update prediction set predicted = 'thing ' || index, wrong = true where wave = 0")
+    count(store)
+    monkeypatch.setattr(reading, "CONFUSIONS", 3)
+    monkeypatch.setattr(site, "FEW_ROWS", 2)
+    report = read_report(store)
+    assert (len(report.confusions), report.confusions_in_all) == (3, 8)
+    said = words(render(store))
+    assert "6 more: mothlight query AUDIT confusion" in said
+    assert said.count("All confusions: mothlight query AUDIT confusion") == 2
 
 
 def test_the_smallest_visible_effect_falls_with_the_pairs() -> None:
