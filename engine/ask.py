@@ -15,8 +15,8 @@ from typing import Any, Literal, TextIO, get_args
 from rich.console import Console
 from rich.table import Table
 
-from mothlight.engine.console import printable
 from mothlight.engine.errors import UserError
+from mothlight.engine.streams import printable
 from mothlight.sql import Store
 from mothlight.sql.beside import DIFFERENCES
 from mothlight.sql.named import query_names, query_parameters, query_purpose, sql_text

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mothlight.engine.ask import Asked, answer, show_queries, show_views
 from mothlight.engine.config import stored_config
-from mothlight.engine.console import NO_TERMINAL, print_line, printable
+from mothlight.engine.console import NO_TERMINAL, print_line
 from mothlight.engine.dataset import export
 from mothlight.engine.errors import DiskFullError, UserError
 from mothlight.engine.explain import story
@@ -31,13 +31,15 @@ from mothlight.engine.pictures import chosen_images, write_finding, write_where
 from mothlight.engine.records import identify
 from mothlight.engine.score import load_truth, score
 from mothlight.engine.session import Progress, Session
-from mothlight.engine.streams import discard, tolerant
-from mothlight.engine.suite.ask import STATUSES, run
+from mothlight.engine.streams import discard, printable, tolerant
+from mothlight.engine.suite.ask import STATUSES, Line, run
 from mothlight.engine.suite.freeze import freeze
-from mothlight.engine.suite.pages import as_json, as_markdown, broken_gates, changes_of
+from mothlight.engine.suite.kept import Suite
+from mothlight.engine.suite.pages import as_json, as_markdown, broken_gates
 from mothlight.engine.watching import watch
 from mothlight.reports.answers import write_answers_page
 from mothlight.reports.build import write_changes
+from mothlight.reports.document import Change, Changes, Estimate
 from mothlight.sql import Store, open_audit
 from mothlight.sql.beside import DIFFERENCES, side_by_side
 from mothlight.sql.named import given_parameters, query_text, sql_text
@@ -293,6 +295,28 @@ def suite_freeze_command(audit: Path, out: Path, classifier: str | None, pairs: 
     return f"{count} finding{'s' if count > 1 else ''}, {len(suite.images):,} pictures in {out}"
 
 
+def _changes_of(suite: Suite, lines: Sequence[Line]) -> Changes:
+    """The result as a report's page has it."""
+    return Changes(
+        of=", ".join(dict.fromkeys(line.classifier for line in lines)),
+        against=f"{suite.name}, seed {suite.seed}",
+        rows=[
+            Change(
+                kind=line.status,
+                what="rate",
+                label=line.label,
+                description=line.description,
+                predicted=line.predicted,
+                classifier=line.classifier,
+                now=Estimate(value=line.rate, low=line.rate_low, high=line.rate_high, n=line.pairs),
+                before=Estimate(value=line.before_rate, low=None, high=None, n=line.pairs),
+                difference=Estimate(value=line.change, low=line.change_low, high=line.change_high, n=line.pairs),
+            )
+            for line in lines
+        ],
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class SuiteFiles:
     """Where a suite's result is written, beside standard output."""
@@ -324,7 +348,7 @@ def suite_run_command(
             except OSError as error:
                 raise UserError(f"Can't write {path}: {error.strerror}.") from error
     if files.html is not None:
-        write_changes(changes_of(suite, lines), files.html)
+        write_changes(_changes_of(suite, lines), files.html)
     with answering():
         sys.stdout.write(printable(page, keep="\n"))
         sys.stdout.flush()

@@ -1,7 +1,6 @@
 """What an audit shows on a terminal: progress while it runs, findings at its end. Plain lines where there is none."""
 
 import json
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from mothlight.engine.session import Progress
+from mothlight.engine.streams import printable
 from mothlight.sql import Store
 from mothlight.sql.named import query_text
 
@@ -22,11 +22,6 @@ NO_TERMINAL = 110
 """Columns of a table where there is no terminal to ask."""
 PLAIN_EVERY = 10.0
 """Seconds between two lines where there is no terminal."""
-
-
-def printable(text: object, keep: str = "") -> str:
-    """Without control and direction characters, which could rewrite what stands on a terminal; `keep` stays."""
-    return "".join(c if c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "�" for c in str(text))
 
 
 class PlainProgress(Progress):

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from mothlight.engine.console import points, printable, share
+from mothlight.engine.console import points, share
 from mothlight.engine.errors import UserError
+from mothlight.engine.streams import printable
 from mothlight.sql import Store
 
 ORIGINS = {

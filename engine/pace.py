@@ -7,8 +7,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from mothlight.engine.console import printable, share
+from mothlight.engine.console import share
 from mothlight.engine.errors import UserError
+from mothlight.engine.streams import printable
 from mothlight.sql import Store
 from mothlight.sql.named import query_text
 

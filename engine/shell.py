@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mothlight.engine.ask import FORMATS, Asked, answer, show_queries, show_views
-from mothlight.engine.console import printable
 from mothlight.engine.errors import MothlightError, UserError
+from mothlight.engine.streams import printable
 from mothlight.sql import Store
 from mothlight.sql.named import given_parameters, query_names, query_text
 

@@ -3,9 +3,15 @@
 import io
 import os
 import sys
+import unicodedata
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO, cast
+
+
+def printable(text: object, keep: str = "") -> str:
+    """Without control and direction characters, which could rewrite what stands on a terminal; `keep` stays."""
+    return "".join(c if c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "�" for c in str(text))
 
 
 class _Tolerant(io.TextIOBase):

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
 
-from mothlight.engine.console import printable
 from mothlight.engine.errors import LockedError
+from mothlight.engine.streams import printable
 from mothlight.sql import Store
 from mothlight.sql.named import query_text
 

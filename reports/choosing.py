@@ -54,7 +54,7 @@ class Choice:
         return [image for image in images if image in self._kept][:PICTURES]
 
     def examples(self) -> Mapping[int, list[doc.Example]]:
-        """Pairs of each finding, the strongest bug first, whose pictures no bug before it shows while there are such."""
+        """Pairs of each finding, the strongest bug first; pictures that no bug before it shows come first."""
         used: set[str] = set()
         chosen = {}
         for place, row in enumerate(self._strongest):

@@ -62,7 +62,7 @@ def read_report(store: Store) -> doc.Report:
         confusions_in_all=len(confusions),
         not_confirmed=[_question(row) for row in questions if row["waves"] and row["status"] != "confirmed"],
         waiting=[_question(row) for row in questions if not row["waves"]],
-        untested=[doc.Untested(**row) for row in asked(store, "untested")],
+        untested=[doc.Untested(**row) for row in store.records(query_text("not_tested"))],
         clusters=clusters,
         clusters_in_all=len(clusters_in_all),
         points=points,

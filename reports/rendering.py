@@ -3,7 +3,7 @@
 import hashlib
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -22,25 +22,25 @@ Data = list[tuple[str, str]]
 """JSON inside of a page, by the id of its element."""
 
 
-@cache
-def environment() -> Environment:
-    """Jinja's, for pages whose every value is escaped, must exist, and can't turn or hide what stands around it."""
+def environment_of(shown: Callable[[str], str], *, escaped: bool = True) -> Environment:
+    """Jinja's, of templates whose every value must exist; `shown` makes a text of others safe to show."""
     made = Environment(
         loader=PackageLoader("mothlight.reports"),
-        autoescape=True,
+        autoescape=escaped,  # noqa: S701  # of Markdown alone it is not: its texts pass `plain`
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
+        finalize=lambda value: shown(value) if type(value) is str else value,
     )
-    made.filters |= {
-        "percent": percent,
-        "level": level,
-        "points": points,
-        "signed": signed,
-        "digits": digits,
-        "interval": _interval,
-    }
+    made.filters |= {"percent": percent, "level": level, "points": points, "signed": signed, "digits": digits}
+    return made
+
+
+@cache
+def environment() -> Environment:
+    """Of pages, whose every value is escaped, and can't turn or hide what stands around it."""
+    made = environment_of(visible)
+    made.filters["interval"] = _interval
     return made
 
 

@@ -4,13 +4,14 @@ import json
 import re
 from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from mothlight.engine.errors import UserError
 from mothlight.reports import document as doc
 from mothlight.reports.reading import confirmed_on
+from mothlight.reports.rendering import environment_of
 from mothlight.reports.verdict import headline_of
-from mothlight.reports.words import level, percent, signed, visible
+from mothlight.reports.words import visible
 
 SHOWN = 20
 """Bugs in a summary."""
@@ -58,31 +59,14 @@ def as_model_card(report: doc.Report, classifier: str) -> str:
 
 def as_junit(report: doc.Report) -> str:
     """A test case for each description, on the classifier where it does most; a bug fails, what waits is skipped."""
-    environment = Environment(
-        loader=PackageLoader("mothlight.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: NOT_XML.sub("�", value) if type(value) is str else value,
-    )
-    environment.filters |= {"percent": percent, "signed": signed}
+    environment = environment_of(lambda text: NOT_XML.sub("�", text))
     return environment.get_template("junit.xml").render(report=report, headline=headline_of)
 
 
 @cache
 def _markdown() -> Environment:
-    environment = Environment(  # noqa: S701  # Markdown has no autoescape; every text that others wrote passes `plain`
-        loader=PackageLoader("mothlight.reports"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "plain": plain,
-        "percent": percent,
-        "level": level,
-        "signed": signed,
-        "headline": headline_of,
-        "on": confirmed_on,
-    }
+    environment = environment_of(str, escaped=False)
+    environment.filters |= {"plain": plain, "headline": headline_of, "on": confirmed_on}
     return environment
 
 

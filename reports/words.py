@@ -1,8 +1,9 @@
 """Numbers and lists as words, and what others wrote made safe to show."""
 
 import math
-import unicodedata
 from collections.abc import Sequence
+
+from mothlight.engine.streams import printable
 
 LONGEST = 2000
 """Characters of one text that a page shows."""
@@ -66,10 +67,5 @@ def visible(text: object) -> str:
 
     Format characters that words need (joiners) stay.
     """
-    kept = "".join(
-        character
-        if character in "\n\t\u200c\u200d" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
-        else "�"
-        for character in str(text)
-    )
+    kept = printable(text, keep="\n\t\u200c\u200d")
     return kept if len(kept) <= LONGEST else f"{kept[:LONGEST]}… ({len(kept) - LONGEST:,} more characters)"

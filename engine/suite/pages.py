@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 from mothlight.engine.suite.ask import STATUSES, Line
 from mothlight.engine.suite.kept import Suite
-from mothlight.reports.document import Change, Changes, Estimate
 
 
 def as_json(suite: Suite, lines: Sequence[Line]) -> str:
@@ -44,28 +43,6 @@ def as_markdown(suite: Suite, lines: Sequence[Line]) -> str:
         shares = (finding.classifier, what, *(_share(own.get(name)) for name in names))
         rows.append(f"| {' | '.join(map(_plain, shares))} |")
     return "\n".join(rows) + "\n"
-
-
-def changes_of(suite: Suite, lines: Sequence[Line]) -> Changes:
-    """The result as a report's page has it."""
-    return Changes(
-        of=", ".join(dict.fromkeys(line.classifier for line in lines)),
-        against=f"{suite.name}, seed {suite.seed}",
-        rows=[
-            Change(
-                kind=line.status,
-                what="rate",
-                label=line.label,
-                description=line.description,
-                predicted=line.predicted,
-                classifier=line.classifier,
-                now=Estimate(value=line.rate, low=line.rate_low, high=line.rate_high, n=line.pairs),
-                before=Estimate(value=line.before_rate, low=None, high=None, n=line.pairs),
-                difference=Estimate(value=line.change, low=line.change_low, high=line.change_high, n=line.pairs),
-            )
-            for line in lines
-        ],
-    )
 
 
 def _plain(cell: str) -> str:

@@ -4,48 +4,37 @@ with shown as (
     where hypothesis_id in (select hypothesis_id from findings where status = 'confirmed')
 ),
 asked as (
-    select
-        shown.hypothesis_id, shown.classifier, shown.selected, hypothesis.born_wave, own.prompt_id, label.plain_prompt_id
+    -- each side of a pair, in the waves in which the description was asked
+    select distinct
+        shown.hypothesis_id, shown.classifier, shown.selected, wave.wave, side.described,
+        if(side.described, own.prompt_id, label.plain_prompt_id) as prompt_id
     from shown
     join hypothesis using (hypothesis_id)
     join hypothesis_prompt as own using (hypothesis_id)
     join label on label.label = own.label
+    join wave on wave.prompt_id = own.prompt_id and wave.wave > hypothesis.born_wave
+    cross join (values (true), (false)) as side(described)
 ),
-described as (
+rates as (
     select
-        asked.hypothesis_id, asked.classifier,
-        sum(images) as n,
-        sum(images) filter (wrong) as wrong,
-        sum(images) filter (strictly_wrong) as strictly_wrong
+        asked.hypothesis_id, asked.classifier, asked.described,
+        coalesce(sum(images) filter (wrong), 0) / sum(images) as wrong,
+        coalesce(sum(images) filter (strictly_wrong), 0) / sum(images) as strictly_wrong
     from asked
-    join counted on counted.prompt_id = asked.prompt_id and counted.classifier = asked.classifier
-    where passed and counted.wave > asked.born_wave and (counted.phase <> 'reserve') = asked.selected
-    group by all
-),
-plain as (
-    select
-        asked.hypothesis_id, asked.classifier,
-        sum(images) as n,
-        sum(images) filter (wrong) as wrong,
-        sum(images) filter (strictly_wrong) as strictly_wrong
-    from asked
-    join counted on counted.prompt_id = asked.plain_prompt_id and counted.classifier = asked.classifier
-    where passed
-        and (counted.phase <> 'reserve') = asked.selected
-        -- the waves in which the description was asked too
-        and exists (
-            select 1 from wave
-            where wave.prompt_id = asked.prompt_id and wave.wave = counted.wave and wave.wave > asked.born_wave
-        )
+    join counted
+        on counted.prompt_id = asked.prompt_id and counted.wave = asked.wave and counted.classifier = asked.classifier
+    where passed and (counted.phase <> 'reserve') = asked.selected
     group by all
 )
 select
     shown.*,
-    described.wrong / described.n as wrong_rate,
-    plain.wrong / plain.n as plain_wrong_rate,
-    described.strictly_wrong / described.n as strict_rate,
-    plain.strictly_wrong / plain.n as plain_strict_rate
+    described.wrong as wrong_rate,
+    plain.wrong as plain_wrong_rate,
+    described.strictly_wrong as strict_rate,
+    plain.strictly_wrong as plain_strict_rate
 from shown
-left join described using (hypothesis_id, classifier)
-left join plain using (hypothesis_id, classifier)
-order by classifier;
+left join rates as described
+    on described.hypothesis_id = shown.hypothesis_id and described.classifier = shown.classifier and described.described
+left join rates as plain
+    on plain.hypothesis_id = shown.hypothesis_id and plain.classifier = shown.classifier and not plain.described
+order by shown.classifier;

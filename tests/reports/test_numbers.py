@@ -217,7 +217,14 @@ def test_the_facts_of_a_card(folder: Path, store: Store) -> None:
         said = f"e = {digits(bug['e_value'])} over {tested} pairs of {waves} {'wave' if waves == 1 else 'waves'}"
         assert said in page
         assert f"of the pairs {percent(own['pairs'] / bug_pairs(store, bug))} pass it" in page
-        assert f"<dd>{percent(wrong / n)} against " in page
+        ((plain_wrong, plain_n),) = store.rows(
+            "select count(*) filter (wrong), count(*)"  # noqa: S608  # our own
+            f"{JUDGED} and prompt.description = '' and label = $l and prediction.classifier = $c and image.wave in"
+            " (select wave from wave where prompt_id = $p and (phase = 'reserve') = $r and wave > $born)",
+            l=bug["label"], c=bug["classifier"], p=bug["prompt_id"], r=not bug["selected"],
+            born=store.rows("select born_wave from hypothesis where hypothesis_id = $h", h=bug["hypothesis_id"])[0][0],
+        )  # fmt: skip
+        assert f"<dd>{percent(wrong / n)} against {percent(plain_wrong / plain_n)} outside" in page
         assert f"strictly, by top-1: {percent(strict / n)} against " in page
 
 
