@@ -285,6 +285,8 @@ def main() -> None:
     parser.add_argument("--profilers", help="the Python of an environment with ydata-profiling and evidently")
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.profilers is not None and not Path(asked.profilers).is_file():
+        parser.error(f"there is no {asked.profilers}")
     if asked.build:
         print(json.dumps(build(asked.build)))
         return

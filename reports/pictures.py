@@ -16,7 +16,7 @@ SHOWN = 256
 TINY = 128
 """Up to that, a picture is enlarged with its pixels seen; a larger one is a photograph, and drawn smoothly."""
 FOLDER = "images"
-ROOM = 2_400_000
+ROOM = 2_000_000
 """Bytes of pictures that one page holds inside."""
 Read = Callable[[Sequence[str]], Iterable[tuple[str, bytes]]]
 """The ids of images with their JPEGs, in any order; one that was not kept is missing."""

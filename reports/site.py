@@ -220,7 +220,7 @@ class Site:
             cells=worst[:ROWS],
             cells_in_all=len(own),
             confusions=[one for one in report.confusions if one.classifier == classifier.classifier][:FEW_ROWS],
-            bugs=[self._row(report.bugs[bug - 1]) for bug in classifier.bugs[:ROWS]],
+            bugs=[self._row(report.bugs[bug - 1]) for bug in classifier.bugs[:FULL]],
         )
 
     def _tests(self) -> TestsPage:
