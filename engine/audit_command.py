@@ -21,7 +21,7 @@ from mothlight.engine.disk import FLOOR, in_words
 from mothlight.engine.errors import DeviceLostError, UserError
 from mothlight.engine.models.engines import OpenInductor
 from mothlight.engine.models.runner import LoadBackend, no_backend
-from mothlight.engine.opening import Models, load_models, open_database
+from mothlight.engine.opening import Models, load_models, open_database, with_own_labels
 from mothlight.engine.session import Session, other_conditions
 from mothlight.engine.stopping import check, stoppable
 from mothlight.engine.streams import tolerant
@@ -144,6 +144,7 @@ def _audit(
     classifiers, out = choices.classifiers, choices.out
     folder = out or AUDITS / _name(config, classifiers)
     models = load_models(config, path.parent, load_backend, open_inductor)
+    config = with_own_labels(config, models, path.parent)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -175,6 +176,8 @@ def _what_next(store: Store, config: AuditConfig) -> str:
         return f"Go on: the same command with --max-images {2 * config.max_images}."
     if why == DEADLINE:
         return "The deadline came first: the same command goes on, with another deadline or none."
+    if config.generator is None:
+        return "All photographs were asked: more of them, or a generator beside them, find more."
     return "The budget was no limit: nothing is left to ask of these images; another --seed makes others."
 
 

@@ -197,7 +197,12 @@ def print_result(console: Console, store: Store, verdict: str) -> None:
     rows = store.records("select * from findings where status = 'confirmed' order by finding")
     if rows:
         console.print(findings_table(rows))
+        told = {row["tested_on"] for row in rows}
         notes = "effect: points over the plain prompt on fresh pairs, with a 95 % interval"
+        if "photographs" in told:
+            notes = "effect: points over photographs that do not show it, with a 95 % interval"
+        if len(told) > 1:
+            notes = "effect: points over images without these words, with a 95 % interval"
         if any(row["selected"] for row in rows):
             notes += "; * the same pairs that confirmed it: may flatter"
         console.print(notes, style="dim", highlight=False, soft_wrap=not console.is_terminal)

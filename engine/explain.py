@@ -16,6 +16,8 @@ ORIGINS = {
     "own": "somebody asked",
     "pooled": "captions of several labels' failures say it more often than those of their passes",
     "control": "for comparison",
+    "photographs": "it was found in photographs",
+    "generated": "it was confirmed on generated images",
 }
 
 

@@ -13,6 +13,7 @@ from mothlight.engine.errors import UserError
 from mothlight.engine.models.bundle import Bundle, Role, Source, Thresholds, load_bundle
 from mothlight.engine.models.engines import OpenInductor
 from mothlight.engine.models.runner import LoadBackend, no_backend
+from mothlight.engine.photographs.taking import own_labels
 from mothlight.engine.records import article, identify
 from mothlight.sql import Store, open_audit
 
@@ -54,7 +55,7 @@ def load_models(
         BundleError: a bundle is damaged or of the wrong role.
     """
 
-    def load_own(setting: str, name: str | ServedModel, role: Role) -> Bundle | None:
+    def load_own(setting: str, name: str | ServedModel | None, role: Role) -> Bundle | None:
         return load(setting, name, role) if isinstance(name, str) and name != RENDERER else None
 
     def load(setting: str, name: str, role: Role) -> Bundle:
@@ -84,6 +85,21 @@ def load_models(
     if len(set(names)) < len(names):
         raise UserError(f"Two classifiers have the same name: {', '.join(sorted(names))}; export one under another.")
     return models
+
+
+def with_own_labels(config: AuditConfig, models: Models, folder: Path) -> AuditConfig:
+    """The settings with the photographs' labels, where they name none; paths are relative to `folder`.
+
+    Raises:
+        UserError: no label is one that the models know.
+    """
+    if config.images is None or config.labels:
+        return config
+    known = [bundle.manifest.labels for bundle in models.classifiers]
+    if models.gate.manifest.zero_shot is None:
+        known.append(models.gate.manifest.labels)
+    labels = own_labels(config, folder / config.images.folder, known)
+    return config.model_copy(update={"labels": labels})
 
 
 def check_labels(config: AuditConfig, models: Models) -> None:
@@ -218,8 +234,11 @@ def _short(value: object) -> str:
 def _introduce(store: Store, config: AuditConfig, models: Models, folder: Path) -> None:
     """Write what the audit is about, before the first image."""
     thresholds = gate_bounds(config, models.gate)
-    served = config.generator.model if isinstance(config.generator, ServedModel) else RENDERER
-    generator = served if models.generator is None else models.generator.manifest.name
+    generator = "photographs alone" if config.generator is None else RENDERER
+    if isinstance(config.generator, ServedModel):
+        generator = config.generator.model
+    elif models.generator is not None:
+        generator = models.generator.manifest.name
     with store.transaction():
         store.append(
             "audit",
@@ -247,7 +266,7 @@ def _introduce(store: Store, config: AuditConfig, models: Models, folder: Path) 
         store.append(
             "label",
             [
-                {"label": label.name, "place": place, "plain_prompt_id": config.plain_prompt(label).prompt_id}
+                {"label": label.name, "place": place, "plain_prompt_id": config.baseline_prompt(label).prompt_id}
                 for place, label in enumerate(config.labels)
             ],
         )

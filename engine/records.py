@@ -40,6 +40,19 @@ class Prompt:
         return identify("prompt", self.label, self.text)
 
 
+PHOTOGRAPHS = "photographs"
+"""The text of the prompt that photographs stand under, and the phase of their discovery."""
+GENERATED = ("discovery", "test", "reserve")
+"""The phases of generated images."""
+PROOF = "proof"
+"""The phase of the photographs that descriptions are tested on."""
+
+
+def photographs_of(label: str) -> Prompt:
+    """What a label's photographs are images of; an index is a photograph's place."""
+    return Prompt(label, PHOTOGRAPHS)
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """The unit of work, of commit and of resume: a prompt and a fixed range of indices."""
@@ -100,9 +113,12 @@ class Cluster:
         return identify("cluster", self.round, self.classifier, self.label, self.predicted, self.place)
 
 
-Origin = Literal["failures", "longer", "shorter", "joined", "own", "pooled", "control"]
+Origin = Literal["failures", "longer", "shorter", "joined", "own", "pooled", "control", "photographs", "generated"]
 """Where a description comes from: captions of failures; a description with a sentence more, or less; two confirmed
-ones together; a person; failures of several labels; or nowhere, for comparison."""
+ones together; a person; failures of several labels; or nowhere, for comparison. Or it was found in photographs and is
+tested on generated images, or the other way round."""
+Tested = Literal["generated", "photographs"]
+"""What a description is tested on: pairs that are generated, or photographs of the proof half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +146,7 @@ class Hypothesis:
     A wave counts for it only if it takes the same indices of each of them. So what is refuted is that the effect, on
     the mean over its labels' pairs, is at most the smallest that counts: the geometric mean of the bets' growth over
     labels is at most the growth at their mean."""
+    tested_on: Tested = "generated"
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -143,5 +160,6 @@ class Hypothesis:
 
     @property
     def hypothesis_id(self) -> str:
-        """Hash of its prompts and event."""
-        return identify("hypothesis", *(prompt.prompt_id for prompt in self.prompts), self.event)
+        """Hash of its prompts and event, and of what it is tested on."""
+        on = (PHOTOGRAPHS,) if self.tested_on == "photographs" else ()
+        return identify("hypothesis", *(prompt.prompt_id for prompt in self.prompts), self.event, *on)

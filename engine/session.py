@@ -30,13 +30,15 @@ from mothlight.engine.host import Host, available_threads
 from mothlight.engine.models.engines import Engines, choose
 from mothlight.engine.models.tensorrt import Tell
 from mothlight.engine.opening import Models, gate_bounds
-from mothlight.engine.records import Chunk, Plan
+from mothlight.engine.photographs.taking import Photographs, take
+from mothlight.engine.records import PHOTOGRAPHS, PROOF, Chunk, Plan
 from mothlight.engine.remake import is_sampled, not_kept, remake
 from mothlight.engine.stages.caption import Captioner, CaptionStep, build_captioner
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, gate_stage
 from mothlight.engine.stages.embed import EmbedStage, embed_texts
 from mothlight.engine.stages.encode import EncodeStage
 from mothlight.engine.stages.generate import DiffusionStage, DrawStage, GenerateStage
+from mothlight.engine.stages.read import ReadStage
 from mothlight.engine.stopping import check
 from mothlight.engine.supervising import Flights
 from mothlight.engine.trace import Trace
@@ -119,10 +121,13 @@ class Session:
         """Images that go through a graph at once, at most."""
         self.shortages: list[tuple[int, str]] = []
         self.names = [(bundle.manifest.name, bundle.manifest.labels) for bundle in models.classifiers]
+        self.on_photographs = config.generator is None
+        """Whether the first stage reads photographs; else it makes images."""
         self.accepted = {label.name: {label.name, *label.accepted} for label in config.labels}
         self.gate_upper = gate_bounds(config, models.gate).upper
         self._keeps_all = False
         self._phase = ""
+        self.photographs = self._photographs()
         self._open()
         self.run_id = 0
         self._measured: tuple[float, Batch] | None = None
@@ -148,7 +153,7 @@ class Session:
     def _open_in_pieces(self) -> None:
         config, models = self.config, self.models
         self.engines = engines_for(config, models, self.progress.compiling, self.pieces)
-        self.generate = generate_stage(config, models, config.seed, self.threads, self.engines, self.stop)
+        self.generate = self._first_stage()
         self.pipeline = Pipeline(
             self.engines.device,
             [self.generate, *judging_stages(config, models, self.engines)],
@@ -157,6 +162,35 @@ class Session:
             keepers=1 if self.engines.device.unified else self.threads,
             without=["images"],
         )
+
+    def _first_stage(self) -> GenerateStage:
+        if self.on_photographs and self.photographs is not None:
+            return ReadStage(self.photographs, self.threads)
+        return generate_stage(self.config, self.models, self.config.seed, self.threads, self.engines, self.stop)
+
+    def _photographs(self) -> Photographs | None:
+        """Those under audit; looked through first, where that is not done yet."""
+        if self.config.images is None:
+            return None
+        ((folder,),) = self.store.rows("select folder from audit")
+        source = Path(folder) / self.config.images.folder
+        if not self.store.rows("select 1 from photograph limit 1"):
+            self.progress.phase("looking through the photographs", 0, 0)
+            self.store.append("photograph", take(self.config, source, lambda _: check(self.stop)))
+        used = self.store.records("from photograph where half is not null")
+        return Photographs(self.config.images, source, used)
+
+    def _begin_with(self, *, photographs: bool) -> None:
+        """Have the first stage read photographs, or make images."""
+        if photographs == self.on_photographs:
+            return
+        self.on_photographs = photographs
+        self.pipeline.close()
+        self.engines.close()
+        self._ready_captioner = None
+        # the ones take another time than the others
+        self.clock.began, self.clock.made, self._measured = None, 0, None
+        self._open()
 
     def _reopen(self, error: MemoryError) -> None:
         if self.pieces > 1 or not self.flights.blame(f"there was no memory for it: {' '.join(str(error).split())}"):
@@ -251,7 +285,7 @@ class Session:
 
     def _time_a_batch(self) -> tuple[float, Batch]:
         size = self.config.batch
-        chunk = Chunk(self.config.plain_prompt(self.config.labels[0]), ELSEWHERE, size, 0)
+        chunk = Chunk(self.config.baseline_prompt(self.config.labels[0]), ELSEWHERE, size, 0)
         (batch,) = batches(chunk, size)
         self.pipeline.once(batch)
         start = perf_counter()
@@ -259,7 +293,7 @@ class Session:
         return (perf_counter() - start) / size / self.generate.lanes, made
 
     def budget(self, images: int, begun_under: int | None) -> int:
-        """See `audit.loop.Mechanism`."""
+        """See `audit.mechanism.Mechanism`."""
         if self.clock.end is not None and not self.clock.report_seconds:
             start = perf_counter()
             self.write_report()
@@ -288,6 +322,8 @@ class Session:
     def remake(self, images: Sequence[str]) -> int:
         """Make those pictures of some images again that were not kept, and keep them; how many."""
         again = not_kept(self.store, images, self.config.batch)
+        read = [batch for batch in again if batch.chunk.prompt.text == PHOTOGRAPHS]
+        made = [batch for batch in again if batch.chunk.prompt.text != PHOTOGRAPHS]
 
         def make(batches: Sequence[Batch], take: Sink) -> None:
             of: dict[Chunk, list[Batch]] = {}
@@ -300,7 +336,12 @@ class Session:
 
         self._keeps_all = True
         try:
-            return remake(self.store, again, make) if again else 0
+            count = 0
+            for batches, photographs in ((made, False), (read, True)):
+                if batches:
+                    self._begin_with(photographs=photographs)
+                    count += remake(self.store, batches, make)
+            return count
         finally:
             self._keeps_all = False
 
@@ -347,8 +388,10 @@ class Session:
         self.progress.advance(images)
 
     def make(self, plans: Sequence[Plan]) -> None:
-        """See `audit.loop.Mechanism`."""
+        """See `audit.mechanism.Mechanism`."""
         self._phase = plans[0].phase
+        self._begin_with(photographs=self._phase in (PHOTOGRAPHS, PROOF))
+        self.failures.spared = frozenset({"generate"} if self.on_photographs else ())
         first = True
         while True:
             chunks = missing_chunks(self.store, plans, self.config.chunk_images)
@@ -428,7 +471,7 @@ class Session:
             self._check_time()
 
     def caption(self) -> None:
-        """See `audit.loop.Mechanism`."""
+        """See `audit.mechanism.Mechanism`."""
         count = len(self.store.step("to_caption"))
         self.progress.phase(self._title, count, self._found)
         while count:
@@ -474,7 +517,7 @@ class Session:
         return self._ready_captioner
 
     def propose(self, failing: Sequence[str], passing: Sequence[str], showing: int) -> str:
-        """See `audit.rounds.Helpers`."""
+        """See `audit.mechanism.Helpers`."""
         if not isinstance(self.config.describer, ServedDescriber):
             return ""
         from mothlight.engine.stages.served import ServedProposer  # only who is served loads an HTTP client
@@ -483,7 +526,7 @@ class Session:
         return self._proposer.propose(failing, passing, showing)
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
-        """See `audit.rounds.Helpers`."""
+        """See `audit.mechanism.Helpers`."""
         bundle = self.models.embedder
         if "embed_text" not in bundle.manifest.graphs:
             return None
@@ -491,7 +534,7 @@ class Session:
         return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float64)
 
     def say(self, phase: str, found: int) -> None:
-        """See `audit.loop.Mechanism`."""
+        """See `audit.mechanism.Mechanism`."""
         check(self.stop)
         self._title, self._found = phase, found
 

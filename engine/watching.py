@@ -12,6 +12,14 @@ from mothlight.sql.named import query_text
 
 PATIENCE = 30
 """Seconds in which an audit that is being written need not answer."""
+DOING = {
+    "discovery": "looking for failures",
+    "test": "testing",
+    "reserve": "measuring",
+    "photographs": "looking at photographs",
+    "proof": "judging photographs",
+}
+"""What each phase is about."""
 LOOKED_BACK = 6
 """So many looks make the rate."""
 
@@ -63,7 +71,7 @@ def _line(row: dict[str, Any], rate: float, *, running: bool) -> str:
     if row["wave"] is None:
         where += "no wave yet"
     else:
-        doing = {"discovery": "looking for failures", "test": "testing", "reserve": "measuring"}[row["phase"]]
+        doing = DOING[row["phase"]]
         where += f"{doing}, wave {row['wave']}, {row['made']:,} of {row['planned']:,}"
     parts = [where, f"{row['images']:,} of at most {row['max_images'] or 0:,} images"]
     if running and rate > 0:

@@ -39,6 +39,15 @@ class Effect(Part):
     high: float | None
 
 
+class Twin(Part):
+    """The same description and event on the same classifier, tested on the other kind of image."""
+
+    status: str
+    described: Share
+    plain: Share
+    effect: Effect
+
+
 class Test(Part):
     """A description, tested on a classifier."""
 
@@ -64,8 +73,10 @@ class Test(Part):
     mcnemar_p: float
     e_value: float
     q_value: float
-    provenance: Literal["reserve", "test waves"]
+    provenance: Literal["reserve", "test waves", "photographs"]
     """Which pairs the numbers come from: the reserve had no part in the confirmation."""
+    tested_on: Literal["generated", "photographs"]
+    twin: Twin | None
     pair_pass_rate: float | None
     """Share of the pairs whose images both pass the gate."""
     gate_pass_rate: float | None
@@ -150,6 +161,8 @@ class Classifier(Part):
     failures: int
     generator_misses: int
     ambiguous: int
+    label_or_gate: int
+    """Photographs that the gate doubts: their label is wrong, or the gate is."""
 
 
 class Cell(Part):
@@ -291,6 +304,18 @@ class GateError(Part):
     source: str
 
 
+class Photographs(Part):
+    """Pictures that people took, and whether they are used."""
+
+    discovery: int
+    """In the half that is looked at for descriptions."""
+    proof: int
+    """In the half that tests them."""
+    set_aside: int
+    doubted: int
+    """By the gate; in no rate."""
+
+
 class Audit(Part):
     """What was audited, how, and when."""
 
@@ -308,6 +333,7 @@ class Audit(Part):
     min_group: int
     min_effect: float
     fdr: float
+    photographs: Photographs | None
     tests: list[int]
     """How many each round put to the test."""
     gate_errors: list[GateError]

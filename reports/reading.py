@@ -126,6 +126,7 @@ def _audit(store: Store, head: Row, settings: Mapping[str, Any]) -> doc.Audit:
         min_group=settings["min_group"],
         min_effect=settings["min_effect"],
         fdr=settings["fdr"],
+        photographs=_photographs(store) if settings.get("images") else None,
         tests=[tests for (tests,) in store.rows("select tests from round order by round")],
         gate_errors=[
             doc.GateError(**{key: row[key] for key in ("kind", "rate", "low", "high", "source")})
@@ -142,6 +143,13 @@ def _audit(store: Store, head: Row, settings: Mapping[str, Any]) -> doc.Audit:
             for row in store.records("select * from run order by run_id")
         ],
     )
+
+
+def _photographs(store: Store) -> doc.Photographs:
+    counted = dict(store.rows("select coalesce(half, 'set aside'), count(*) from photograph group by all"))
+    ((doubted,),) = store.rows("select count(*) from label_or_gate")
+    kinds = {name: counted.get(name, 0) for name in ("discovery", "proof")}
+    return doc.Photographs(**kinds, set_aside=counted.get("set aside", 0), doubted=doubted)
 
 
 def _coverage(
@@ -243,6 +251,7 @@ def _test(row: Row) -> doc.Test:
         effect=_effect_of(row),
         mcnemar_p=mcnemar_exact(Pairs(row["pairs"], row["more"], row["less"])),
         plain_rate_without_gate=row["baseline_rate_without_gate"],
+        twin=_twin(row) if row["twin_status"] is not None else None,
         e_value=_finite(row["e_value"]),
         gate_could_explain=bool(row["gate_could_explain"]),
         **{
@@ -251,15 +260,31 @@ def _test(row: Row) -> doc.Test:
                 "finding", "classifier", "labels", "predicted", "description", "prompt", "status", "reason", "more",
                 "less", "q_value", "provenance", "pair_pass_rate", "gate_pass_rate", "rate_without_gate",
                 "wrong_rate", "plain_wrong_rate", "strict_rate", "plain_strict_rate", "gate_limited", "origin",
-                "round", "hypothesis_id",
+                "round", "hypothesis_id", "tested_on",
             )
         },
     )  # fmt: skip
 
 
+def _twin(row: Row) -> doc.Twin:
+    own = {key.removeprefix("twin_"): value for key, value in row.items() if key.startswith("twin_")}
+    return doc.Twin(
+        status=own["status"],
+        described=_share_of(own, "failures", "n", "rate"),
+        plain=doc.Share(
+            n=own["baseline_n"],
+            count=own["baseline_failures"],
+            value=own["baseline_rate"],
+            low=own["baseline_low"],
+            high=own["baseline_high"],
+        ),
+        effect=_effect_of(own),
+    )
+
+
 def _classifiers(store: Store, bugs: Sequence[doc.Bug]) -> list[doc.Classifier]:
     ledger = {row["classifier"]: row for row in store.records(query_text("ledger"))}
-    nothing = dict.fromkeys(("images", "passes", "failures", "generator_misses", "ambiguous"), 0)
+    nothing = dict.fromkeys(("images", "passes", "failures", "generator_misses", "ambiguous", "label_or_gate"), 0)
     return [
         doc.Classifier(
             classifier=row["classifier"],

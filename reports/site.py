@@ -291,5 +291,6 @@ def _ledger_bar(one: doc.Classifier) -> list[charts.Segment]:
             ("failure", one.failures),
             ("miss", one.generator_misses),
             ("ambiguous", one.ambiguous),
+            ("doubted", one.label_or_gate),
         ]
     )

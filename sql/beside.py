@@ -5,7 +5,7 @@ from mothlight.sql.store import LOCK_DOWN, Store, open_audit
 DIFFERENCES = "differences"
 """The named query that asks of two audits."""
 COMPARED = {
-    "rates": "select * from failure_rate where description = '' and phase = 'discovery'",
+    "rates": "select * from plain_rate",
     "tested": "select * from findings",
 }
 """What of each audit is laid beside the other's."""
@@ -25,8 +25,20 @@ def side_by_side(one: Store, other: Store) -> Store:
                 both.connection.register("incoming", table)
                 both.rows(f"create table {side}_{name} as from incoming")  # our names
                 both.connection.unregister("incoming")
+        _call_alike(both)
         both.connection.execute(LOCK_DOWN)
     except BaseException:
         both.close()
         raise
     return both
+
+
+def _call_alike(both: Store) -> None:
+    """Where each audit has one classifier, they are two versions of one, whatever they are called."""
+    names = [
+        [name for (name,) in both.rows(f"select distinct classifier from {side}_rates")]  # noqa: S608  # our names
+        for side in ("one", "other")
+    ]
+    if len(names[0]) == len(names[1]) == 1:
+        for table in ("other_rates", "other_tested"):
+            both.rows(f"update {table} set classifier = $name", name=names[0][0])  # noqa: S608  # as above

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mothlight.engine.records import Hypothesis, Plan, Prompt
+from mothlight.engine.records import Hypothesis, Plan, Prompt, Tested
 from mothlight.engine.stats import Floats
 from mothlight.sql import Store
 
@@ -34,6 +34,10 @@ class Board:
     """The last wave that was mined."""
     own_rounds: int = 0
     """Batches of a person's ideas."""
+    photograph_rounds: int = 0
+    """Batches of tests on photographs."""
+    photograph_waves: int = 0
+    """Waves of photographs, which come before all others."""
     empty_rounds: int = 0
     """How many rounds in a row, up to now, found nothing to test."""
 
@@ -57,8 +61,8 @@ class Board:
 
     @property
     def next_round(self) -> int:
-        """The number of the batch of tests to come, of either kind."""
-        return self.round + self.own_rounds + 1
+        """The number of the batch of tests to come, of any kind."""
+        return self.round + self.own_rounds + self.photograph_rounds + 1
 
     @cached_property
     def last(self) -> list[Plan]:
@@ -68,7 +72,7 @@ class Board:
     @property
     def next_wave(self) -> int:
         """The number of the wave to come."""
-        return self.plans[-1].wave + 1 if self.plans else 0
+        return self.plans[-1].wave + 1 if self.plans else self.photograph_waves
 
     @cached_property
     def measured(self) -> dict[Prompt, int]:
@@ -80,26 +84,29 @@ class Board:
         return images
 
 
-def read_board(store: Store, classifiers: Sequence[str]) -> Board:
-    """The board as it stands in the database."""
+def read_board(store: Store, classifiers: Sequence[str], tested_on: Tested = "generated") -> Board:
+    """The board as it stands in the database, of the descriptions that are tested on the ones or on the others."""
     hypotheses = [
         replace(
             Hypothesis(Prompt(label, text, description), *rest),
+            tested_on=tested_on,
             others=tuple(Prompt(other["label"], other["text"], description) for other in others or ()),
         )
-        for label, text, description, others, *rest in store.step("hypotheses")
+        for label, text, description, others, *rest in store.step("hypotheses", tested_on=tested_on)
     ]
     counts = np.zeros((3, len(hypotheses), len(classifiers)), np.int64)
     rows = {one.hypothesis_id: row for row, one in enumerate(hypotheses)}
     columns = {name: column for column, name in enumerate(classifiers)}
-    for key, classifier, *numbers in store.step("counts"):
+    for key, classifier, *numbers in store.step("counts", tested_on=tested_on):
         counts[:, rows[key], columns[classifier]] = numbers
     plans = [
         Plan(wave, phase, Prompt(label, text, description), first, images)
-        for wave, phase, label, text, description, first, images in store.step("plans")
+        for wave, phase, label, text, description, first, images in store.step("plans", tested_on=tested_on)
     ]
     rounds = store.rows("select wave, tests, kind from round order by round")
     mined = [(wave, tests) for wave, tests, kind in rounds if kind == "mined"]
+    own = sum(1 for _, _, kind in rounds if kind == "own")
+    ((waves,),) = store.rows("select count(distinct wave) from wave where phase in ('photographs', 'proof')")
     filled = max((number for number, (_, tests) in enumerate(mined, start=1) if tests), default=0)
     return Board(
         hypotheses,
@@ -110,6 +117,8 @@ def read_board(store: Store, classifiers: Sequence[str]) -> Board:
         plans=plans,
         round=len(mined),
         mined_upto=mined[-1][0] if mined else -1,
-        own_rounds=len(rounds) - len(mined),
+        own_rounds=own,
+        photograph_rounds=len(rounds) - len(mined) - own,
+        photograph_waves=waves,
         empty_rounds=len(mined) - filled,
     )

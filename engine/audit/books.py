@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -88,6 +88,36 @@ def count(store: Store, config: AuditConfig, board: Board) -> Board:
     return board
 
 
+def count_photographs(
+    store: Store, config: AuditConfig, board: Board, counts: Sequence[Mapping[str, Any]], pairs: pa.Table
+) -> None:
+    """Write what photographs said of descriptions, rows of `pair_count` and `photograph_pair`, and decide."""
+    rows = {one.hypothesis_id: row for row, one in enumerate(board.hypotheses)}
+    columns = {name: column for column, name in enumerate(board.classifiers)}
+    now = [array.copy() for array in (board.pairs, board.more, board.less)]
+    places = [(rows[str(one["hypothesis_id"])], columns[str(one["classifier"])]) for one in counts]
+    for place, one in zip(places, counts, strict=True):
+        for array, name in zip(now, ("pairs", "more", "less"), strict=True):
+            array[place] = one[name]
+    board = replace(board, pairs=now[0], more=now[1], less=now[2])
+    verdicts = judge(board, config.min_effect, config.fdr)
+    e_values = _e_values(verdicts)
+    evidence = [
+        {
+            **{name: one[name] for name in ("hypothesis_id", "classifier", "wave", "pairs", "more", "less")},
+            "e_value": float(e_values[place]),
+            "low": float(verdicts.low[place]),
+            "high": float(verdicts.high[place]),
+        }
+        for place, one in zip(places, counts, strict=True)
+    ]
+    with store.transaction():
+        store.append("photograph_pair", pairs)
+        store.append("evidence", evidence)
+        store.append("pair_count", counts)
+        _decide(store, board, verdicts, ended=True)
+
+
 def measure(store: Store, wave: int) -> None:
     """Count the pairs of a wave of the reserve, or of the part of it that there was time for."""
     with store.transaction():
@@ -111,7 +141,8 @@ def _decide(store: Store, board: Board, verdicts: Verdicts, *, ended: bool = Fal
     going_on = "not confirmed" if ended else "testing"
     status = np.where(verdicts.confirmed, "confirmed", np.where(verdicts.refuted, "not confirmed", going_on))
     ids = [one.hypothesis_id for one in board.hypotheses]
-    store.rows("delete from decision")
+    mine = "delete from {} where hypothesis_id in (select unnest($ids::varchar[]))"
+    store.rows(mine.format("decision"), ids=ids)
     store.append(
         "decision",
         pa.table(
@@ -130,7 +161,7 @@ def _decide(store: Store, board: Board, verdicts: Verdicts, *, ended: bool = Fal
             verdicts.closed, verdicts.found, np.asarray(board.pairs.any(axis=1)), strict=True
         )
     ]
-    store.rows("delete from standing")
+    store.rows(mine.format("standing"), ids=ids)
     store.append(
         "standing",
         pa.table(
@@ -159,7 +190,7 @@ def save_round(
     clusters: Iterable[Cluster],
     hypotheses: Sequence[Hypothesis],
     vectors: Floats | None,
-    kind: Literal["mined", "own"] = "mined",
+    kind: Literal["mined", "own", "photographs"] = "mined",
 ) -> None:
     """Write a round, what it grouped and what it puts to the test, in one transaction.
 
@@ -249,4 +280,9 @@ def finish(
     with store.transaction():
         _decide(store, board, verdicts, ended=True)
         why = NOTHING_LEFT if whole and nothing_left(board, verdicts) else DEADLINE if cut or not whole else SPENT
-        store.rows("update audit set finished_budget = $budget, ended = $why", budget=config.max_images, why=why)
+        end(store, config, why)
+
+
+def end(store: Store, config: AuditConfig, why: str) -> None:
+    """Note that the audit came to its end, under which budget, and why."""
+    store.rows("update audit set finished_budget = $budget, ended = $why", budget=config.max_images, why=why)

@@ -77,7 +77,7 @@ class Clock:
         return self.seconds_left <= 0
 
     def budget(self, images: int, begun_under: int | None = None) -> int:
-        """See `loop.Mechanism`: what is there, and what the time that is left allows."""
+        """See `mechanism.Mechanism`: what is there, and what the time that is left allows."""
         if self.end is not None and begun_under is not None:
             return min(self.max_images, begun_under)
         if self.end is None or self.began is None or not self.made:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mothlight.engine.config import AuditConfig
-from mothlight.engine.records import Cluster
+from mothlight.engine.records import GENERATED, Cluster
 from mothlight.sql import Store
 
 MOST_PARTS = 4
@@ -17,14 +17,14 @@ MANY = 10_000
 """Vectors from which a GPU is faster than a core; below, the copies cost more."""
 
 
-def discover(store: Store, config: AuditConfig, number: int) -> list[Cluster]:
-    """Group all failures on plain prompts, for the round of that number; every failure is in a group.
+def discover(store: Store, config: AuditConfig, number: int, phases: Sequence[str] = GENERATED) -> list[Cluster]:
+    """Group all failures on plain prompts in some phases, for the round of that number; every failure is in a group.
 
     Per classifier and label: all of them, those with the same prediction, and the parts into which k-means splits
     either, one part for each `split_group` of them, `MOST_PARTS` at most.
     """
     clusters: list[Cluster] = []
-    for (classifier, label), rows in groupby(store.step("failures"), key=lambda row: row[:2]):
+    for (classifier, label), rows in groupby(store.step("failures", phases=list(phases)), key=lambda row: row[:2]):
         failures = [_Failure(*row[2:]) for row in rows]
         clusters += _parts(number, classifier, label, "", failures, config)
         for predicted, own in groupby(failures, key=lambda failure: failure.predicted):

@@ -15,7 +15,7 @@ from mothlight.engine.audit.board import Board
 from mothlight.engine.audit.describe import Said, content, joined, parted
 from mothlight.engine.audit.proof import Mask, Verdicts
 from mothlight.engine.audit.waves import leads
-from mothlight.engine.records import Cluster, Origin, identify
+from mothlight.engine.records import GENERATED, Cluster, Origin, identify
 from mothlight.engine.stats import Floats
 from mothlight.sql import Store
 
@@ -105,10 +105,10 @@ class Material:
         return np.array([sentences <= own for own in self.said], bool)
 
 
-def read_material(store: Store, label: str, classifiers: Sequence[str]) -> Material:
-    """What the database holds of a label; of what is said, only what its prompts ask for."""
+def read_material(store: Store, label: str, classifiers: Sequence[str], phases: Sequence[str] = GENERATED) -> Material:
+    """What the database holds of a label in some phases; of what is said, only what its prompts ask for."""
     columns = {name: column for column, name in enumerate(classifiers)}
-    rows = store.step("material", label=label)
+    rows = store.step("material", label=label, phases=list(phases))
     ids = list(dict.fromkeys(row[0] for row in rows))
     place = {image_id: row for row, image_id in enumerate(ids)}
     captions, asked = [""] * len(ids), [""] * len(ids)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from mothlight.engine.audit import books
 from mothlight.engine.audit.board import Board
 from mothlight.engine.audit.describe import Names, Reader, content, parted, proposals, style_of
 from mothlight.engine.audit.discover import discover
+from mothlight.engine.audit.mechanism import Helpers
 from mothlight.engine.audit.mine import (
     Candidate,
     Lean,
@@ -24,9 +24,9 @@ from mothlight.engine.audit.mine import (
     with_proposals,
     with_said,
 )
-from mothlight.engine.audit.proof import Verdicts
+from mothlight.engine.audit.proof import Verdicts, judge
 from mothlight.engine.config import AuditConfig, ServedDescriber
-from mothlight.engine.records import Hypothesis, identify
+from mothlight.engine.records import PHOTOGRAPHS, Hypothesis, Origin, identify
 from mothlight.engine.stats import Floats, round_share
 from mothlight.sql import Store
 
@@ -36,18 +36,6 @@ SHOWINGS = 3
 """How often it is shown others (VisDiff, CVPR 2024: three times 20 against 20)."""
 
 
-class Helpers(Protocol):
-    """Models that a round asks about words."""
-
-    def propose(self, failing: Sequence[str], passing: Sequence[str], showing: int) -> str:
-        """What a language model says sets captions of failures apart from others; empty if it refuses."""
-        ...
-
-    def embed_texts(self, texts: Sequence[str]) -> Floats | None:
-        """Where sentences lie among the images, (T, D) of norm 1; None if the embedder reads no text."""
-        ...
-
-
 def begin_round(
     store: Store, config: AuditConfig, board: Board, verdicts: Verdicts, names: Names, helpers: Helpers
 ) -> None:
@@ -55,9 +43,10 @@ def begin_round(
     clusters = discover(store, config, board.next_round)
     chosen: list[tuple[int, Candidate, str]] = []
     leans: list[Lean] = []
-    read = _readers(store, config, names)
+    read = readers(store, config, names)
     for label in config.labels:
-        material = _read(store, config, board, verdicts, read[label.name], helpers)
+        material = read_material(store, label.name, board.classifiers)
+        material = read_captions(store, config, board, verdicts, read[label.name], helpers, material)
         own = [cluster for cluster in clusters if cluster.label == label.name]
         best = mine(material, board, verdicts, own, config.min_group)[: config.max_hypotheses_per_label]
         chosen += [(place, candidate, label.name) for place, candidate in enumerate(best)]
@@ -71,33 +60,80 @@ def _vectors(hypotheses: Sequence[Hypothesis], helpers: Helpers) -> Floats | Non
     return helpers.embed_texts([one.prompt.description for one in hypotheses]) if hypotheses else None
 
 
-def own_ideas(config: AuditConfig, board: Board) -> list[tuple[int, Candidate, str]]:
-    """What a person asks that is not under test yet."""
+def own_ideas(
+    config: AuditConfig, board: Board, in_photographs: Sequence[Hypothesis] = ()
+) -> list[tuple[int, Candidate, str]]:
+    """What a person asks, and what was found in photographs, that is not under test yet."""
     known = {
         (one.prompt.label, content(one.prompt.description), one.event): one.prompt.description
         for one in board.hypotheses
         if not one.others
     }
     new: list[tuple[int, Candidate, str]] = []
-    for idea in config.hypotheses:
-        key = (idea.label, content(idea.description), idea.event)
+    asked: list[tuple[str, str, str, Origin]] = [
+        (idea.label, idea.description, idea.event, "own") for idea in config.hypotheses
+    ]
+    found = [one for one in in_photographs if one.origin not in ("own", "generated")]
+    asked += [(one.prompt.label, one.prompt.description, one.event, "photographs") for one in found]
+    for label, description, event, origin in asked:
+        key = (label, content(description), event)
         if key not in known:
             # the same words are the same prompt, whatever their spelling and event
-            worded = [said for (label, words, _), said in known.items() if (label, words) == key[:2]]
-            known[key] = worded[0] if worded else idea.description
-            new.append((len(new), Candidate(0.0, parted(known[key]), idea.event, "own"), idea.label))
+            worded = [said for (one, words, _), said in known.items() if (one, words) == key[:2]]
+            known[key] = worded[0] if worded else description
+            new.append((len(new), Candidate(0.0, parted(known[key]), event, origin), label))
     return new
 
 
 def begin_own_round(
     store: Store, config: AuditConfig, board: Board, ideas: Sequence[tuple[int, Candidate, str]], helpers: Helpers
 ) -> None:
-    """Write down a person's ideas as a round of their own, with its own share of the level."""
+    """Write down ideas that no generated image gave as a round of their own, with its own share of the level."""
     hypotheses = _hypotheses(config, board, ideas)
     books.save_round(store, config, board, (), hypotheses, _vectors(hypotheses, helpers), "own")
 
 
-def _readers(store: Store, config: AuditConfig, names: Names) -> dict[str, Reader]:
+def begin_photograph_round(store: Store, config: AuditConfig, board: Board, names: Names, helpers: Helpers) -> None:
+    """Group and describe the failures among the photographs for discovery, and write down what the others are to test.
+
+    A person's ideas are tested on them too. `board` is that of the photographs, without a hypothesis so far.
+    """
+    clusters = discover(store, config, board.next_round, (PHOTOGRAPHS,))
+    verdicts = judge(board, config.min_effect, config.fdr)
+    ideas = own_ideas(config, board)
+    chosen = list(ideas)
+    for label, reader in readers(store, config, names).items():
+        material = read_material(store, label, board.classifiers, (PHOTOGRAPHS,))
+        material = read_captions(store, config, board, verdicts, reader, helpers, material)
+        own = [cluster for cluster in clusters if cluster.label == label]
+        known = {(content(one.description), one.event) for _, one, about in ideas if about == label}
+        best = [
+            one
+            for one in mine(material, board, verdicts, own, config.min_group)
+            if (content(one.description), one.event) not in known
+        ][: config.max_hypotheses_per_label]
+        chosen += [(place, candidate, label) for place, candidate in enumerate(best, start=len(known))]
+    hypotheses = _on_photographs(_hypotheses(config, board, chosen))
+    books.save_round(store, config, board, clusters, hypotheses, _vectors(hypotheses, helpers), "photographs")
+
+
+def begin_round_on_photographs(
+    store: Store, config: AuditConfig, board: Board, found: Sequence[Hypothesis], helpers: Helpers
+) -> None:
+    """Write down what generated images confirmed, to be tested on photographs."""
+    chosen = [
+        (place, Candidate(one.score, parted(one.prompt.description), one.event, "generated"), one.prompt.label)
+        for place, one in enumerate(found)
+    ]
+    hypotheses = _on_photographs(_hypotheses(config, board, chosen))
+    books.save_round(store, config, board, (), hypotheses, _vectors(hypotheses, helpers), "photographs")
+
+
+def _on_photographs(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
+    return [replace(one, tested_on="photographs") for one in hypotheses]
+
+
+def readers(store: Store, config: AuditConfig, names: Names) -> dict[str, Reader]:
     """One for each label, all of the style that the settings say, or that the first images' captions have."""
     style = config.describer if isinstance(config.describer, str) else "phrases"
     if style == "auto":
@@ -105,16 +141,25 @@ def _readers(store: Store, config: AuditConfig, names: Names) -> dict[str, Reade
     return {label.name: Reader(label.name, names, style, config.phrase_template) for label in config.labels}
 
 
-def _read(
-    store: Store, config: AuditConfig, board: Board, verdicts: Verdicts, reader: Reader, helpers: Helpers
+def read_captions(
+    store: Store,
+    config: AuditConfig,
+    board: Board,
+    verdicts: Verdicts | None,
+    reader: Reader,
+    helpers: Helpers,
+    material: Material,
 ) -> Material:
-    """A label's images, and what is said of them."""
-    material = read_material(store, reader.label, board.classifiers)
+    """A label's images with what is said of them, in the words of what is under test where it is the same.
+
+    With `verdicts` a language model may say more of what they leave unexplained.
+    """
     tested = [one.prompt.description for one in board.hypotheses if reader.label in one.labels]
     known = [sentence for description in tested for sentence in sorted(parted(description))]
     if isinstance(config.describer, ServedDescriber):
         material = with_proposals(material, known)
-        material = with_proposals(material, _proposed(material, board, verdicts, reader, helpers))
+        if verdicts is not None:
+            material = with_proposals(material, _proposed(material, board, verdicts, reader, helpers))
     else:
         material = with_said(material, reader.read(material.captions, known))
     if reader.style == "sentences":

@@ -68,9 +68,10 @@ def planned_images(plans: Iterable[Plan]) -> int:
     return sum(plan.images for plan in plans)
 
 
-def first_look(config: AuditConfig) -> list[Plan]:
-    """Wave 0: each label's plain prompt."""
-    return [Plan(0, "discovery", config.plain_prompt(label), 0, config.discovery_images) for label in config.labels]
+def first_look(config: AuditConfig, wave: int = 0) -> list[Plan]:
+    """The first wave of generated images: each label's plain prompt."""
+    prompts = [config.plain_prompt(label) for label in config.labels]
+    return [Plan(wave, "discovery", prompt, 0, config.discovery_images) for prompt in prompts]
 
 
 def another_round(config: AuditConfig, board: Board, verdicts: Verdicts) -> bool:

@@ -17,6 +17,8 @@ class Failures:
     """Of its items that a stage may fail."""
     asked: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    spared: frozenset[str] = frozenset()
+    """Stages that may fail as often as they like: broken photographs are no reason to end."""
 
     def count(self, stage: str, asked: int, failed: int, last: str = "") -> None:
         """A stage was asked for so many items and so many failed; `last` says which, and why.
@@ -26,7 +28,7 @@ class Failures:
         """
         self.asked[stage] += asked
         self.failed[stage] += failed
-        if not failed or self.asked[stage] < LEAST:
+        if not failed or self.asked[stage] < LEAST or stage in self.spared:
             return
         share = self.failed[stage] / self.asked[stage]
         if share > self.share:

@@ -71,15 +71,17 @@ def taken(source: Path, knows: Collection[str] | None) -> tuple[list[Known], lis
     for one in without_twins(photographs(source)):
         if isinstance(one, Refused):
             refused.append(one)
-        elif knows is not None and one.label not in knows:
-            refused.append(Refused(one.label, one.name, f"the gate has no label `{one.label}`"))
-        else:
-            try:
-                height, width = to_pixels(one.read()).shape[:2]
-            except (UnreadableError, OSError, ValueError) as error:
-                refused.append(Refused(one.label, one.name, str(error)))
-                continue
-            found.append(Known(one.label, (height, width), partial(_again, one)))
+            continue
+        photograph, content = one
+        if knows is not None and photograph.label not in knows:
+            refused.append(Refused(photograph.label, photograph.name, f"the gate has no label `{photograph.label}`"))
+            continue
+        try:
+            height, width = to_pixels(content).shape[:2]
+        except UnreadableError as error:
+            refused.append(Refused(photograph.label, photograph.name, str(error)))
+            continue
+        found.append(Known(photograph.label, (height, width), partial(_again, photograph)))
     if len({one.label for one in found}) < 2:
         why = f"; {as_words(refused)}" if refused else ""
         raise UserError(

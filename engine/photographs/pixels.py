@@ -1,6 +1,8 @@
 """A photograph's bytes as pixels, whatever somebody's camera, scanner or editor made of them."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 import imagecodecs
@@ -12,6 +14,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Those that Pillow decodes itself: no format that starts another program or another file."""
 ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held."""
+SIDEWAYS = range(5, 9)
+"""Those of its values at which height and width change places."""
 END_OF_IMAGE = b"\xff\xd9"
 PIXELS = 1 << 26
 """Of a picture, at most: a larger one is no picture for a classifier."""
@@ -30,6 +34,36 @@ def to_pixels(content: bytes) -> NDArray[np.uint8]:
     Raises:
         UnreadableError: it is damaged, of an unknown format, too large, or holds no pixel.
     """
+    with _readable(content) as image:
+        if (plain := _plain_jpeg(image, content)) is not None:
+            return plain
+        image.seek(0)
+        return _eight_bit(ImageOps.exif_transpose(image))
+
+
+def size_of(content: bytes) -> tuple[int, int]:
+    """Height and width of the picture as `to_pixels` gives it, from its first bytes alone.
+
+    Raises:
+        UnreadableError: these are no picture's.
+    """
+    with _readable(content) as image:
+        turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def squared(pixels: NDArray[np.uint8], side: int, *, crop: bool) -> NDArray[np.uint8]:
+    """The middle square of a picture (H, W, 3), or all of it where `crop` is not wanted, as (side, side, 3)."""
+    height, width = pixels.shape[:2]
+    shorter = min(height, width)
+    left, top = ((width - shorter) / 2, (height - shorter) / 2) if crop else (0.0, 0.0)
+    box = (left, top, width - left, height - top)
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC, box))
+
+
+@contextmanager
+def _readable(content: bytes) -> Iterator[Image.Image]:
+    """An image that is opened; whatever is wrong with it is an UnreadableError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tags that don't matter, and sizes that are checked here
@@ -37,10 +71,7 @@ def to_pixels(content: bytes) -> NDArray[np.uint8]:
                 if not 0 < image.width * image.height <= PIXELS:
                     size = f"{image.width} × {image.height}"
                     raise UnreadableError(f"it has {size} pixels; a picture may have {PIXELS:,} at most")
-                if (plain := _plain_jpeg(image, content)) is not None:
-                    return plain
-                image.seek(0)
-                return _eight_bit(ImageOps.exif_transpose(image))
+                yield image
     except (
         OSError,
         ValueError,

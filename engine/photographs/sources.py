@@ -39,6 +39,8 @@ class Refused:
     label: str
     name: str
     reason: str
+    twin: str = ""
+    """The name of an equal file with another label: one of the two is wrong."""
 
 
 def photographs(source: Path) -> Iterator[Photograph | Refused]:
@@ -66,23 +68,27 @@ def photographs(source: Path) -> Iterator[Photograph | Refused]:
         raise UserError(f"Can't read {source}: {error.strerror or error}.") from error
 
 
-def without_twins(found: Iterator[Photograph | Refused]) -> Iterator[Photograph | Refused]:
-    """The same, where of equal files the first one stays: a picture counts once."""
-    seen: dict[bytes, str] = {}
+def without_twins(found: Iterator[Photograph | Refused]) -> Iterator[tuple[Photograph, bytes] | Refused]:
+    """The same with their bytes, where of equal files the first one stays: a picture counts once."""
+    seen: dict[bytes, Photograph] = {}
     for one in found:
         if isinstance(one, Refused):
             yield one
             continue
         try:
-            digest = sha256(one.read()).digest()
+            content = one.read()
         except (OSError, ValueError) as error:
             yield Refused(one.label, one.name, f"it can't be read ({error})")
             continue
-        if digest in seen:
-            yield Refused(one.label, one.name, f"it is the same file as {seen[digest]}")
+        first = seen.setdefault(sha256(content).digest(), one)
+        if first is one:
+            yield one, content
         else:
-            seen[digest] = one.name
-            yield one
+            same = f"it is the same file as {first.name}"
+            if first.label == one.label:
+                yield Refused(one.label, one.name, same)
+            else:
+                yield Refused(one.label, one.name, f"{same}, which is labelled {first.label}", first.name)
 
 
 def _folder(folder: Path) -> Iterator[Photograph | Refused]:

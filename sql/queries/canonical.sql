@@ -34,6 +34,10 @@ select what, key, content from (
     union all
     select 'outcome_count', concat_ws('/', prompt_id, wave, classifier, predicted, wrong, gate_from), sum(images)::varchar from outcome_count group by all
     union all
+    select 'photograph', name, concat_ws('|', label, half, index, digest, width, height, reason) from photograph
+    union all
+    select 'photograph_pair', hypothesis_id || '/' || place, image_id || '/' || plain_image_id from photograph_pair
+    union all
     select 'pair_count', concat_ws('/', hypothesis_id, classifier, wave),
         concat_ws('|', images, n, failures, baseline_n, baseline_failures, pairs, more, less, failures_without_gate, baseline_failures_without_gate)
     from pair_count

@@ -1,4 +1,4 @@
--- How often each classifier fails on plain prompts.
+-- How often each classifier fails on labels as they are.
 select
     rate.classifier,
     sum(rate.n)::bigint as n,
@@ -8,7 +8,6 @@ select
     true_rate_high(wilson_high(sum(rate.failures), sum(rate.n)), gate_error_of('plain')) as rate_high,
     sum(rate.strict_failures) / nullif(sum(rate.n), 0) as strict_rate,
     (select count(*) from findings where findings.classifier = rate.classifier and status = 'confirmed') as confirmed
-from failure_rate as rate
-where rate.description = '' and rate.phase = 'discovery'
+from plain_rate as rate
 group by rate.classifier
 order by rate.classifier;

@@ -7,7 +7,7 @@ with tested as (
         other.status as other_status, other.effect as before, other.effect_low as before_low,
         other.effect_high as before_high, other.pairs as before_n
     from one_tested as one
-    full join other_tested as other using (label, description, predicted, classifier)
+    full join other_tested as other using (label, description, predicted, classifier, tested_on)
     where one.status = 'confirmed' or other.status = 'confirmed'
 ),
 rates as (

@@ -1,4 +1,4 @@
--- Every description under test, in the order of its birth.
+-- Every description that is tested on generated pairs, or on photographs ($tested_on), in the order of its birth.
 select
     prompt.label, prompt.text, prompt.description,
     (
@@ -10,4 +10,5 @@ select
 from hypothesis
 join prompt using (prompt_id)
 join label on label.label = prompt.label
+where (hypothesis.round in (select round from round where kind = 'photographs')) = ($tested_on = 'photographs')
 order by round, label.place, hypothesis.place, hypothesis_id;

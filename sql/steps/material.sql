@@ -1,9 +1,9 @@
--- What the captioned images of a label show and what each classifier made of them; `weight` says how many images of the
--- same prompt that no classifier failed on each captioned one of these stands for.
+-- What the captioned images of a label, of some phases, show and what each classifier made of them; `weight` says how many
+-- images of the same prompt that no classifier failed on each captioned one of these stands for.
 with judged as (
     select image_id, prompt_id, bool_or(verdict = 'failure') as failed
     from outcome
-    where passed and label = $label
+    where passed and label = $label and phase in (select unnest($phases::varchar[]))
     group by all
 ),
 sampled as (

@@ -36,5 +36,6 @@ join judged as plain
     and plain.index = described.index
     and plain.classifier = described.classifier
 where $wave > hypothesis.born_wave
+    and hypothesis.round not in (select round from round where kind = 'photographs')
 group by all
 order by all;

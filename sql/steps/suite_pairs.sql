@@ -14,7 +14,7 @@ join prediction as plain on plain.image_id = pair.plain_image_id and plain.class
 join image as one on one.image_id = pair.image_id
 join image as two on two.image_id = pair.plain_image_id
 where pair.hypothesis_id = $hypothesis and pair.classifier = $classifier and pair.both_passed
-    and pair.phase = case when $reserve then 'reserve' else 'test' end
+    and (pair.phase = 'reserve') = $reserve
     and one.jpeg is not null and two.jpeg is not null
 order by pair.index, pair.label
 limit $pairs;

@@ -8,7 +8,10 @@ select
     outcome_count.classifier,
     outcome_count.predicted,
     outcome_count.gate_from,
-    verdict_of(outcome_count.gate_from, audit.gate_lower, audit.gate_upper, outcome_count.wrong) as verdict,
+    case
+        when phase.phase in ('photographs', 'proof') and verdict_of(outcome_count.gate_from, audit.gate_lower, audit.gate_upper, outcome_count.wrong) in ('generator_miss', 'ambiguous') then 'label_or_gate'
+        else verdict_of(outcome_count.gate_from, audit.gate_lower, audit.gate_upper, outcome_count.wrong)
+    end as verdict,
     outcome_count.gate_from >= audit.gate_upper as passed,
     outcome_count.wrong,
     outcome_count.predicted <> prompt.label as strictly_wrong,

@@ -11,7 +11,10 @@ select
     prediction.predicted,
     prediction.score,
     prediction.gate_score,
-    verdict_of(prediction.gate_score, audit.gate_lower, audit.gate_upper, prediction.wrong) as verdict,
+    case
+        when phase.phase in ('photographs', 'proof') and verdict_of(prediction.gate_score, audit.gate_lower, audit.gate_upper, prediction.wrong) in ('generator_miss', 'ambiguous') then 'label_or_gate'
+        else verdict_of(prediction.gate_score, audit.gate_lower, audit.gate_upper, prediction.wrong)
+    end as verdict,
     prediction.gate_score >= audit.gate_upper as passed,
     prediction.wrong,
     prediction.predicted <> prompt.label as strictly_wrong,

@@ -1,6 +1,9 @@
 create or replace view confusion as
 with plain as (
-    select * from counted where description = '' and phase <> 'reserve' and passed
+    select counted.*
+    from counted
+    join label on label.plain_prompt_id = counted.prompt_id
+    where phase <> 'reserve' and passed
 ),
 total as (
     select classifier, label, sum(images)::bigint as n from plain group by all

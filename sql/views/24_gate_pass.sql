@@ -4,7 +4,7 @@ with counted as (
     from image
     join prompt using (prompt_id)
     cross join audit
-    where prompt.description = ''
+    join label on label.plain_prompt_id = prompt.prompt_id
     group by prompt.label
 )
 select

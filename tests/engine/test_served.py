@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from mothlight.engine.batch import Batch
@@ -52,6 +53,8 @@ class Server(ThreadingHTTPServer):
         self.hangs = threading.Event()
         """Cleared, it answers nobody."""
         self.hangs.set()
+        self.describe = described
+        """What it says of a picture."""
         self.proposals = "on a flower\nat night"
         """What it says to two groups of captions."""
 
@@ -85,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(200, server.body)
             elif self.path == "/v1/chat/completions":
                 asked_for_words = body["messages"][0]["role"] == "system"
-                text = server.proposals if asked_for_words else described(body)
+                text = server.proposals if asked_for_words else server.describe(body)
                 self.answer(200, {"choices": [{"message": {"content": text}}]})
             else:
                 self.answer(200, {"data": [{"b64_json": drawn(body)}]})
@@ -105,10 +108,14 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def described(body: dict[str, Any]) -> str:
+def pixels_of(body: dict[str, Any]) -> NDArray[np.uint8]:
     url = body["messages"][0]["content"][0]["image_url"]["url"]
     with Image.open(BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
-        return "it is bright." if np.asarray(image).mean() > 110 else "it is\n dark."
+        return np.asarray(image)
+
+
+def described(body: dict[str, Any]) -> str:
+    return "it is bright." if pixels_of(body).mean() > 110 else "it is\n dark."
 
 
 def drawn(body: dict[str, Any]) -> str:

@@ -117,7 +117,7 @@ def test_a_file_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     refused = [one for one in without_twins(photographs(tmp_path)) if isinstance(one, Refused)]
     assert [(one.name, one.reason) for one in refused] == [
         ("bee/z.png", "it is the same file as bee/deeper/0.PNG"),
-        ("fly/z.png", "it is the same file as bee/deeper/1.PNG"),
+        ("fly/z.png", "it is the same file as bee/deeper/1.PNG, which is labelled bee"),
     ]
 
 
@@ -151,7 +151,7 @@ def test_cells_without_a_picture_or_a_label_are_refused(tmp_path: Path) -> None:
     table = pa.table({"label": ["fly", None, "bee"], "image": [None, b"x", picture(9)]})
     pq.write_table(table, tmp_path / "photos.parquet")
     found = list(without_twins(photographs(tmp_path / "photos.parquet")))
-    assert [type(one).__name__ for one in found] == ["Refused", "Refused", "Photograph"]
+    assert [isinstance(one, Refused) for one in found] == [True, True, False]
 
 
 def test_a_picture_that_is_gone_when_it_is_read_is_refused(tmp_path: Path) -> None:
