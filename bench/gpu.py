@@ -30,13 +30,13 @@ from mothlight.engine.device import Buffer, Spec, Stream, of_array
 from mothlight.engine.executor.pipeline import Pipeline
 from mothlight.engine.executor.writer import Writer
 from mothlight.engine.host import HostNow
+from mothlight.engine.making import judging_stages
 from mothlight.engine.models import tensorrt
 from mothlight.engine.models.cache import EngineCache
 from mothlight.engine.models.engines import Engines, survey
 from mothlight.engine.models.tensorrt import Compiler
 from mothlight.engine.opening import Models, load_models, open_database
 from mothlight.engine.records import Chunk
-from mothlight.engine.session import judging_stages
 from mothlight.engine.stages.encode import EncodeStage
 from mothlight.engine.stages.generate import DiffusionStage
 

@@ -24,9 +24,9 @@ from mothlight.engine.config import AuditConfig, built_in_config, load_config
 from mothlight.engine.device import Spec
 from mothlight.engine.executor.pipeline import Pipeline
 from mothlight.engine.executor.writer import Writer
+from mothlight.engine.making import judging_stages
 from mothlight.engine.opening import load_models, open_database
 from mothlight.engine.records import Chunk
-from mothlight.engine.session import judging_stages
 from mothlight.engine.stages.encode import EncodeStage, to_jpeg
 from mothlight.engine.stages.generate import DiffusionStage
 

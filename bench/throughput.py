@@ -37,7 +37,7 @@ def mothlight(images: int, labels: int, threads: int, *, in_order: bool) -> dict
         Session(config, models, store, Progress()) as session,
     ):
         if in_order:
-            session.pipeline.run = session.pipeline.run_in_order  # type: ignore[method-assign]  # that is what S1 is
+            session.maker.pipeline.run = session.maker.pipeline.run_in_order  # type: ignore[method-assign]  # that is what S1 is
         session.seconds_left(images * labels)
         plans = first_look(config)
         save(store, plans, config.max_images)

@@ -22,7 +22,7 @@ from mothlight.engine.errors import DeviceLostError, UserError
 from mothlight.engine.models.engines import OpenInductor
 from mothlight.engine.models.runner import LoadBackend, no_backend
 from mothlight.engine.opening import Models, load_models, open_database, with_own_labels
-from mothlight.engine.session import Session, other_conditions
+from mothlight.engine.session import Session, open_pool, other_conditions
 from mothlight.engine.stopping import check, stoppable
 from mothlight.engine.streams import tolerant
 from mothlight.engine.supervising import Flights, leave
@@ -49,6 +49,8 @@ class Choices:
     out: Path | None = None
     trace: Path | None = None
     json_progress: bool = False
+    ray: str | None = None
+    """Where Ray is, whose workers make the images: `local`, `auto` or an address; None: this process makes them."""
     hypotheses: tuple[tuple[str, str], ...] = ()
     """(label, description) of one's own ideas, beside those in the settings."""
 
@@ -141,6 +143,8 @@ def _audit(
     if choices.hypotheses:
         more = [OwnHypothesis(label=label, description=words) for label, words in choices.hypotheses]
         config = load_config(path, **changes, classifiers=config.classifiers, hypotheses=[*config.hypotheses, *more])
+    if choices.ray is not None and choices.trace is not None:
+        raise UserError("--trace shows what one machine does: leave it out with --ray.")
     classifiers, out = choices.classifiers, choices.out
     folder = out or AUDITS / _name(config, classifiers)
     models = load_models(config, path.parent, load_backend, open_inductor)
@@ -156,7 +160,7 @@ def _audit(
         if cut or own_ideas(config, read_board(store, names)):
             with ExitStack() as stack:
                 trace = stack.enter_context(Trace(choices.trace)) if choices.trace is not None else None
-                _run(working, config, models, store, clock, trace, as_json=choices.json_progress)
+                _run(working, config, models, store, clock, trace, choices)
         check(working.stop)
         report = read_report(store)
         page = write_report(report, reader(store), folder / "report")  # before anything is printed, which may fail
@@ -188,25 +192,32 @@ def _run(
     store: Store,
     clock: Clock,
     trace: Trace | None,
-    *,
-    as_json: bool,
+    choices: Choices,
 ) -> None:
     console = working.console
     report = Path(store.path).parent / "report"
-    with (
-        shown_progress(console, as_json=as_json) as progress,
-        Session(
-            config,
-            models,
-            store,
-            progress,
-            clock=clock,
-            write_report=lambda: build_report(store, report),
-            stop=working.stop,
-            trace=trace,
-            flights=working.flights,
-        ) as session,
-    ):
+    with ExitStack() as stack:
+        progress = stack.enter_context(shown_progress(console, as_json=choices.json_progress))
+        pool = None
+        if choices.ray is not None:
+            pool = open_pool(choices.ray, config, models, store, progress, working.stop)
+            stack.callback(pool.close)
+            pool.say = lambda line: print_line(console, line)
+            pool.wait()
+        session = stack.enter_context(
+            Session(
+                config,
+                models,
+                store,
+                progress,
+                clock=clock,
+                write_report=lambda: build_report(store, report),
+                stop=working.stop,
+                trace=trace,
+                flights=working.flights,
+                pool=pool,
+            )
+        )
         ((made,),) = store.rows("select coalesce(sum(images), 0) from chunk")
         minutes = session.seconds_left(max(config.max_images - made, 0)) / 60
         if not made:

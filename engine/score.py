@@ -18,10 +18,10 @@ from mothlight.engine.config import RENDERER, AuditConfig
 from mothlight.engine.errors import ConfigError
 from mothlight.engine.executor.pipeline import Pipeline
 from mothlight.engine.host import available_threads
+from mothlight.engine.making import engines_for, generate_stage
 from mothlight.engine.models.engines import Engines
 from mothlight.engine.opening import Models, gate_bounds
 from mothlight.engine.records import Chunk, Prompt
-from mothlight.engine.session import engines_for, generate_stage
 from mothlight.engine.stages.classify import Classifier, ClassifyStage, gate_stage
 from mothlight.engine.stages.generate import DrawStage
 from mothlight.engine.stats import Pairs

@@ -1,16 +1,15 @@
 """One run of an audit: the stages built from its bundles, and the work that the audit asks for."""
 
 import logging
-import os
-import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from threading import Event
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,27 +17,23 @@ from numpy.typing import NDArray
 
 from mothlight.engine.audit.clock import Clock, OutOfTimeError
 from mothlight.engine.audit.loop import run_audit
-from mothlight.engine.batch import Batch, Stage, batches
-from mothlight.engine.config import BATCHED, AuditConfig, ServedDescriber, ServedModel
+from mothlight.engine.batch import Batch, batches
+from mothlight.engine.cluster.pool import Pool
+from mothlight.engine.cluster.worker import About, Brief, added_up
+from mothlight.engine.config import RENDERER, AuditConfig, ServedDescriber, ServedModel, bundle_path
 from mothlight.engine.disk import check_room, image_bytes
-from mothlight.engine.errors import BundleError
 from mothlight.engine.executor.failures import Failures
 from mothlight.engine.executor.pipeline import Pipeline, Sink, StageStats
 from mothlight.engine.executor.source import all_batches, by_prompts, failed_batches, kept_pictures, missing_chunks
 from mothlight.engine.executor.writer import CaptionWriter, SecondWriter, Writer
-from mothlight.engine.host import Host, available_threads
-from mothlight.engine.models.engines import Engines, choose
-from mothlight.engine.models.tensorrt import Tell
-from mothlight.engine.opening import Models, gate_bounds
+from mothlight.engine.host import Host
+from mothlight.engine.making import ELSEWHERE, Maker, captioner_of, image_ids, kept_by, this_machine
+from mothlight.engine.opening import Models
 from mothlight.engine.photographs.taking import Photographs, take
 from mothlight.engine.records import PHOTOGRAPHS, PROOF, Chunk, Plan
-from mothlight.engine.remake import is_sampled, not_kept, remake
-from mothlight.engine.stages.caption import Captioner, CaptionStep, build_captioner
-from mothlight.engine.stages.classify import Classifier, ClassifyStage, gate_stage
-from mothlight.engine.stages.embed import EmbedStage, embed_texts
-from mothlight.engine.stages.encode import EncodeStage
-from mothlight.engine.stages.generate import DiffusionStage, DrawStage, GenerateStage
-from mothlight.engine.stages.read import ReadStage
+from mothlight.engine.remake import not_kept, remake
+from mothlight.engine.stages.caption import Caption, Captioner, CaptionStep
+from mothlight.engine.stages.embed import embed_texts
 from mothlight.engine.stopping import check
 from mothlight.engine.supervising import Flights
 from mothlight.engine.trace import Trace
@@ -57,16 +52,11 @@ CAPTIONED = 4
 """Of so many images about one gets a caption: what fails, and as many that pass."""
 
 
-ELSEWHERE = 10**9
-"""The index of images that time is measured on: of none that an audit has, should one of those break its process."""
+LARGEST_DIFFERENCE = 1e9
+"""Stands for an infinite one."""
 CAPTION_OF = "caption of "
 Items = Callable[[Batch], Sequence[str]]
 """What a batch is called while it is in flight."""
-
-
-def image_ids(batch: Batch) -> list[str]:
-    """Of images that are made."""
-    return [batch.chunk.image_id(index) for index in batch.indices]
 
 
 def caption_ids(batch: Batch) -> list[str]:
@@ -102,8 +92,11 @@ class Session:
         stop: Event | None = None,
         trace: Trace | None = None,
         flights: Flights | None = None,
+        pool: Pool | None = None,
     ) -> None:
-        """`write_report` is tried once where there is a deadline: its time must be kept for the end.
+        """With a `pool` its workers make the images and captions; else this process does.
+
+        `write_report` is tried once where there is a deadline: its time must be kept for the end.
 
         When `stop` is set, the work in hand ends with a KeyboardInterrupt.
         """
@@ -116,19 +109,13 @@ class Session:
         self.models = models
         self.store = store
         self.progress = progress
-        self.threads = config.threads or available_threads()
-        self.pieces = config.batch
-        """Images that go through a graph at once, at most."""
-        self.shortages: list[tuple[int, str]] = []
         self.names = [(bundle.manifest.name, bundle.manifest.labels) for bundle in models.classifiers]
-        self.on_photographs = config.generator is None
-        """Whether the first stage reads photographs; else it makes images."""
-        self.accepted = {label.name: {label.name, *label.accepted} for label in config.labels}
-        self.gate_upper = gate_bounds(config, models.gate).upper
-        self._keeps_all = False
-        self._phase = ""
-        self.photographs = self._photographs()
-        self._open()
+        self.pool = pool
+        self.phase = ""
+        """What images are made for."""
+        self._maker: Maker | None = None
+        if pool is None:
+            self._maker = self._opened_maker()
         self.run_id = 0
         self._measured: tuple[float, Batch] | None = None
         self._title, self._found = "", 0
@@ -140,84 +127,46 @@ class Session:
     def __enter__(self) -> Self:
         return self
 
-    def _open(self) -> None:
-        """Load the models and allocate the buffers; in smaller pieces, where the memory is too small for a batch."""
-        while True:
-            try:
-                self._open_in_pieces()
-            except MemoryError as error:
-                self._take_smaller_pieces(error)
-            else:
-                return
+    @property
+    def maker(self) -> Maker:
+        """The models in this process, opened when they are needed."""
+        self._maker = self._maker or self._opened_maker()
+        return self._maker
 
-    def _open_in_pieces(self) -> None:
-        config, models = self.config, self.models
-        self.engines = engines_for(config, models, self.progress.compiling, self.pieces)
-        self.generate = self._first_stage()
-        self.pipeline = Pipeline(
-            self.engines.device,
-            [self.generate, *judging_stages(config, models, self.engines)],
-            config.batch,
-            keep=[EncodeStage(self._kept)],
-            keepers=1 if self.engines.device.unified else self.threads,
-            without=["images"],
+    def _opened_maker(self) -> Maker:
+        return Maker(
+            self.config,
+            self.models,
+            kept_by(self.config, self.models),
+            photographs=self._photographs(),
+            tell=self.progress.compiling,
+            stop=self.stop,
         )
-
-    def _first_stage(self) -> GenerateStage:
-        if self.on_photographs and self.photographs is not None:
-            return ReadStage(self.photographs, self.threads)
-        return generate_stage(self.config, self.models, self.config.seed, self.threads, self.engines, self.stop)
 
     def _photographs(self) -> Photographs | None:
         """Those under audit; looked through first, where that is not done yet."""
         if self.config.images is None:
             return None
-        ((folder,),) = self.store.rows("select folder from audit")
-        source = Path(folder) / self.config.images.folder
-        if not self.store.rows("select 1 from photograph limit 1"):
-            self.progress.phase("looking through the photographs", 0, 0)
-            self.store.append("photograph", take(self.config, source, lambda _: check(self.stop)))
-        used = self.store.records("from photograph where half is not null")
-        return Photographs(self.config.images, source, used)
+        source, rows = photographs_of_audit(self.store, self.config, self.progress, self.stop)
+        return Photographs(self.config.images, source, rows)
 
     def _begin_with(self, *, photographs: bool) -> None:
         """Have the first stage read photographs, or make images."""
-        if photographs == self.on_photographs:
-            return
-        self.on_photographs = photographs
-        self.pipeline.close()
-        self.engines.close()
-        self._ready_captioner = None
-        # the ones take another time than the others
-        self.clock.began, self.clock.made, self._measured = None, 0, None
-        self._open()
+        if self.pool is None and self.maker.begin_with(photographs=photographs):
+            self._ready_captioner = None
+            # the ones take another time than the others
+            self.clock.began, self.clock.made, self._measured = None, 0, None
 
     def _reopen(self, error: MemoryError) -> None:
-        if self.pieces > 1 or not self.flights.blame(f"there was no memory for it: {' '.join(str(error).split())}"):
-            self._take_smaller_pieces(error)
-        self.pipeline.close()
-        self.engines.close()
-        self._open()
+        why = f"there was no memory for it: {' '.join(str(error).split())}"
+        self.maker.open_again(error, smaller=self.maker.pieces > 1 or not self.flights.blame(why))
         self._note_shortages()
 
-    def _take_smaller_pieces(self, error: MemoryError) -> None:
-        """Halve the pieces, or as near as divides the batch.
-
-        Raises:
-            MemoryError: not even one image has room.
-        """
-        if self.pieces == 1:
-            raise error
-        half = self.pieces // 2
-        self.pieces = next(size for size in range(half, 0, -1) if self.config.batch % size == 0)
-        self.shortages.append((self.pieces, " ".join(str(error).split())))
-        log.warning("The memory is too small (%s); going on in pieces of %d images.", error, self.pieces)
-
     def _note_shortages(self) -> None:
-        if not self.run_id:
+        if not self.run_id or self._maker is None:
             return  # noted when it begins
         known = len(self.store.rows("select 1 from shortage where run_id = $run", run=self.run_id))
-        new = list(enumerate(self.shortages))[known:]
+        new = list(enumerate(self._maker.shortages))[known:]
         self.store.append(
             "shortage",
             [
@@ -229,19 +178,18 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.pipeline.close()
-        self.engines.close()
+        if self._maker is not None:
+            self._maker.close()
+
+    @property
+    def threads(self) -> int:
+        """Batches that are made side by side."""
+        return self.maker.threads if self.pool is None else self.pool.threads
 
     @property
     def runs_on(self) -> str:
         """What runs which model, in which precision, at which batch."""
-        by_engine: dict[str, list[str]] = {}
-        for bundle in self.models.all:
-            by_engine.setdefault(self.engines.name_of(bundle), []).append(
-                f"{bundle.manifest.name} ({bundle.manifest.precision})"
-            )
-        parts = [f"{', '.join(names)} on {engine}" for engine, names in by_engine.items()]
-        return f"{'; '.join(parts)}; batch {self.config.batch}; {self.engines.where}"
+        return self.maker.runs_on if self.pool is None else self.pool.runs_on
 
     def run(self) -> None:
         """Run the audit to its end.
@@ -251,6 +199,8 @@ class Session:
         """
         self.run_id = _begin_run(self.store, self.config, self.threads, self.runs_on)
         self._note_shortages()
+        if self.pool is not None:
+            self.pool.hear_of_workers(self._note_worker)
         run_audit(self.store, self.config, dict(self.names), self)
         # the clock may have been set back meanwhile
         end = "update run set ended_at = greatest($now, started_at) where run_id = $run"
@@ -266,10 +216,13 @@ class Session:
         to_caption = images // CAPTIONED
         if not to_caption or isinstance(self.config.captioner, ServedModel):
             return images * each  # a server is not asked for an estimate
+        if self.pool is not None:
+            jpegs = [jpeg for jpeg in batch.arrays["jpeg"] if jpeg is not None]
+            return images * each + to_caption * self.pool.seconds_per_caption(jpegs)
         captioner = self._captioner()
         start = perf_counter()
         captioner.caption(batch.arrays["images"])
-        side_by_side = self.threads if self.engines.device.unified else 1
+        side_by_side = self.threads if self.maker.engines.device.unified else 1
         return images * each + to_caption * (perf_counter() - start) / self.config.batch / side_by_side
 
     def _timed(self) -> tuple[float, Batch]:
@@ -287,10 +240,13 @@ class Session:
         size = self.config.batch
         chunk = Chunk(self.config.baseline_prompt(self.config.labels[0]), ELSEWHERE, size, 0)
         (batch,) = batches(chunk, size)
-        self.pipeline.once(batch)
+        if self.pool is not None:
+            (made,) = self.pool.finish([batch], "")
+            return self.pool.seconds_per_image(), made
+        self.maker.pipeline.once(batch)
         start = perf_counter()
-        made = self.pipeline.once(batch)
-        return (perf_counter() - start) / size / self.generate.lanes, made
+        made = self.maker.pipeline.once(batch)
+        return (perf_counter() - start) / size / self.maker.generate.lanes, made
 
     def budget(self, images: int, begun_under: int | None) -> int:
         """See `audit.mechanism.Mechanism`."""
@@ -300,50 +256,40 @@ class Session:
             self.clock.report_seconds = perf_counter() - start
         return self.clock.budget(images, begun_under)
 
-    def _kept(self, batch: Batch) -> list[bool]:
-        """Which pictures of a finished batch stay in the database."""
-        whole = self.config.keep_images == "all" or (self.config.keep_images == "failures" and self._phase == "reserve")
-        if whole or self._keeps_all or batch.chunk.first_index >= ELSEWHERE:
-            return [True] * len(batch.indices)
-        if self.config.keep_images == "none":
-            return [False] * len(batch.indices)
-        passed = batch.arrays["gate"].astype(np.float64) >= self.gate_upper
-        accepted = self.accepted[batch.chunk.prompt.label]
-        wrong = [
-            any(
-                labels[batch.arrays[f"indices_{place}"][row, 0]] not in accepted
-                for place, (_, labels) in enumerate(self.names)
-            )
-            for row in range(len(batch.indices))
-        ]
-        sampled = [is_sampled(image_id) for image_id in image_ids(batch)]
-        return [bool(passed[row] and wrong[row]) or sampled[row] for row in range(len(batch.indices))]
-
     def remake(self, images: Sequence[str]) -> int:
         """Make those pictures of some images again that were not kept, and keep them; how many."""
         again = not_kept(self.store, images, self.config.batch)
         read = [batch for batch in again if batch.chunk.prompt.text == PHOTOGRAPHS]
         made = [batch for batch in again if batch.chunk.prompt.text != PHOTOGRAPHS]
 
-        def make(batches: Sequence[Batch], take: Sink) -> None:
-            of: dict[Chunk, list[Batch]] = {}
-            for batch in batches:
-                of.setdefault(batch.chunk, []).append(batch)
-            for part in by_prompts(list(of), self._prepared):
-                self.generate.prepare([chunk.prompt for chunk in part])
-                self._run([batch for chunk in part for batch in of[chunk]], take)
-            self._check_time()
-
-        self._keeps_all = True
+        if self._maker is not None:
+            self._maker.kept.all = True
         try:
             count = 0
             for batches, photographs in ((made, False), (read, True)):
                 if batches:
                     self._begin_with(photographs=photographs)
-                    count += remake(self.store, batches, make)
+                    count += remake(self.store, batches, self._remake)
             return count
         finally:
-            self._keeps_all = False
+            if self._maker is not None:
+                self._maker.kept.all = False
+
+    def _remake(self, batches: Sequence[Batch], take: Sink) -> None:
+        of: dict[Chunk, list[Batch]] = {}
+        for batch in batches:
+            of.setdefault(batch.chunk, []).append(batch)
+        if self.pool is not None:
+            for batch in batches:
+                check(self.stop)
+                phase = PHOTOGRAPHS if batch.chunk.prompt.text == PHOTOGRAPHS else "discovery"
+                for made in self.pool.finish([batch], phase, keep_all=True):
+                    take(made)
+            return
+        for part in by_prompts(list(of), self._prepared):
+            self.maker.generate.prepare([chunk.prompt for chunk in part])
+            self._run([batch for chunk in part for batch in of[chunk]], take)
+        self._check_time()
 
     def _forget(self, images: Sequence[str]) -> None:
         """Let go of pictures that were needed for a while, where none is kept."""
@@ -389,9 +335,12 @@ class Session:
 
     def make(self, plans: Sequence[Plan]) -> None:
         """See `audit.mechanism.Mechanism`."""
-        self._phase = plans[0].phase
-        self._begin_with(photographs=self._phase in (PHOTOGRAPHS, PROOF))
-        self.failures.spared = frozenset({"generate"} if self.on_photographs else ())
+        self.phase = plans[0].phase
+        on_photographs = self.phase in (PHOTOGRAPHS, PROOF)
+        if self.pool is None:
+            self.maker.kept.phase = self.phase
+            self._begin_with(photographs=on_photographs)
+        self.failures.spared = frozenset({"generate"} if on_photographs else ())
         first = True
         while True:
             chunks = missing_chunks(self.store, plans, self.config.chunk_images)
@@ -410,8 +359,13 @@ class Session:
             self.clock.start()
         writer = Writer(self.store, self.run_id, self.names, self._advance, self.failures)
         start = perf_counter()
-        for part in by_prompts(chunks, self._prepared):
-            self.generate.prepare([chunk.prompt for chunk in part])
+        if self.pool is not None:
+            self._make_elsewhere(self.pool, chunks, writer)
+            chunks_here: Sequence[Chunk] = ()
+        else:
+            chunks_here = chunks
+        for part in by_prompts(chunks_here, self._prepared if chunks_here else 1):
+            self.maker.generate.prepare([chunk.prompt for chunk in part])
             stats: Sequence[StageStats] = ()
             try:
                 stats = self._run(all_batches(part, self.config.batch), writer)
@@ -425,10 +379,46 @@ class Session:
         if chunks:
             self._note_time(plans[0].wave, "images", perf_counter() - start)
 
+    def _make_elsewhere(self, pool: Pool, chunks: Sequence[Chunk], writer: Writer) -> None:
+        """Have the workers of a pool make chunks, and write what they give."""
+        stats: list[StageStats] = []
+        try:
+            for made in pool.make(chunks, self.phase, self._may_begin):
+                if isinstance(made, list):  # workers died of it
+                    for batch in made:
+                        writer(batch)
+                else:
+                    stats += made.stats
+                    writer.take(made)
+        finally:
+            writer.flush()
+        if chunks:
+            self._note_stages(chunks[0].wave, added_up(stats))
+
+    def _may_begin(self) -> bool:
+        check(self.stop)
+        self._too_late = self._too_late or self.clock.is_over
+        return not self._too_late
+
+    def _note_worker(self, name: str, about: About, difference: float, refused: str | None) -> None:
+        """Write down who works along, and how it was judged."""
+        self.store.append(
+            "worker",
+            [
+                {
+                    "run_id": self.run_id,
+                    "worker": name,
+                    **asdict(about),
+                    "difference": min(difference, LARGEST_DIFFERENCE),
+                    "refused": refused,
+                }
+            ],
+        )
+
     @property
     def _prepared(self) -> int:
         """How many prompts are prepared at once."""
-        return max(PREPARED_BYTES // max(self.generate.prompt_bytes, 1), 1)
+        return max(PREPARED_BYTES // max(self.maker.generate.prompt_bytes, 1), 1)
 
     def _run(self, batches: Iterable[Batch], sink: Sink) -> Sequence[StageStats]:
         """All of them together, but those by themselves, image by image, that were in flight when a process died."""
@@ -458,15 +448,22 @@ class Session:
         try:
             if self.trace is not None:
                 self.trace.begin()
-            return self.pipeline.run(self._in_time(batches, image_ids), self._noted(sink, image_ids), self.trace)
+            return self.maker.pipeline.run(self._in_time(batches, image_ids), self._noted(sink, image_ids), self.trace)
         except BaseException:
-            self.pipeline.close()  # what it has in hand ends, before the last rows are written from here
+            self.maker.pipeline.close()  # what it has in hand ends, before the last rows are written from here
             raise
 
     def _try_again(self, plans: Sequence[Plan]) -> None:
         """What failed once of a wave, before anything is counted: a server may have been busy."""
-        if again := failed_batches(self.store, plans, self.config.batch):
-            self.generate.prepare(list(dict.fromkeys(batch.chunk.prompt for batch in again)))
+        again = failed_batches(self.store, plans, self.config.batch)
+        if again and self.pool is not None:
+            write = SecondWriter(self.store, self.names)
+            for batch in again:
+                check(self.stop)
+                for made in self.pool.finish([batch], self.phase):
+                    write(made)
+        elif again:
+            self.maker.generate.prepare(list(dict.fromkeys(batch.chunk.prompt for batch in again)))
             self._run(again, SecondWriter(self.store, self.names))
             self._check_time()
 
@@ -493,27 +490,49 @@ class Session:
         at_once = COMMITTED * self.config.batch
         chunks = [ids[at : at + at_once] for at in range(0, len(ids), at_once)]
         ((wave,),) = self.store.rows("select max(wave) from wave")
+        if self.pool is not None:
+            start = perf_counter()
+            self._caption_elsewhere(self.pool, chunks)
+            self._forget(ids)
+            self._note_time(wave, "captions", perf_counter() - start)
+            self._check_time()
+            return
         captioner, self._ready_captioner = self._captioner(), None  # freed when all is said
         # on a GPU one thread is enough to keep it busy, and its engines are one thread's
-        threads = self.threads if self.engines.device.unified else 1
+        threads = self.threads if self.maker.engines.device.unified else 1
         start = perf_counter()
         with (
             self.store.beside() as pictures,
-            Pipeline(Host(), [], self.pieces, keep=[CaptionStep(captioner)], keepers=threads) as pipeline,
+            Pipeline(Host(), [], self.maker.pieces, keep=[CaptionStep(captioner)], keepers=threads) as pipeline,
         ):
             writer = CaptionWriter(self.store, self.progress.advance, self.failures)
             sink = self._noted(writer, caption_ids)
-            stats = pipeline.run(self._in_time(kept_pictures(pictures, chunks, self.pieces), caption_ids), sink)
+            stats = pipeline.run(self._in_time(kept_pictures(pictures, chunks, self.maker.pieces), caption_ids), sink)
             for one in alone:
-                pipeline.run(self._in_time(kept_pictures(pictures, [[one]], self.pieces), caption_ids), sink)
+                pipeline.run(self._in_time(kept_pictures(pictures, [[one]], self.maker.pieces), caption_ids), sink)
         self._forget([*ids, *alone])
         self._note_stages(wave, stats)
         self._note_time(wave, "captions", perf_counter() - start)
         self._check_time()
 
+    def _caption_elsewhere(self, pool: Pool, chunks: Sequence[Sequence[str]]) -> None:
+        """Have the workers of a pool say what pictures show."""
+        writer = CaptionWriter(self.store, self.progress.advance, self.failures)
+
+        def pictures() -> Iterator[tuple[list[str], list[bytes]]]:
+            for ids in chunks:
+                found = dict(self.store.step("pictures", images=list(ids)))
+                yield list(ids), [found[one] for one in ids]
+
+        for ids, said in pool.caption(pictures(), len(chunks), self._may_begin):
+            lost = Caption("", "the workers that captioned it died, one after the other")
+            writer.commit(list(zip(ids, said or [lost] * len(ids), strict=True)))
+
     def _captioner(self) -> Captioner:
         """The one that was loaded for the estimate, or a new one."""
-        self._ready_captioner = self._ready_captioner or _captioner(self.config, self.models, self.engines, self.stop)
+        self._ready_captioner = self._ready_captioner or captioner_of(
+            self.config, self.models, self.maker.engines, self.stop
+        )
         return self._ready_captioner
 
     def propose(self, failing: Sequence[str], passing: Sequence[str], showing: int) -> str:
@@ -530,7 +549,7 @@ class Session:
         bundle = self.models.embedder
         if "embed_text" not in bundle.manifest.graphs:
             return None
-        vectors = embed_texts(bundle, texts, self.engines)
+        vectors = embed_texts(bundle, texts, self.maker.engines)
         return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float64)
 
     def say(self, phase: str, found: int) -> None:
@@ -562,66 +581,47 @@ class Session:
         )
 
 
-def engines_for(config: AuditConfig, models: Models, tell: Tell | None = None, largest: int | None = None) -> Engines:
-    """What runs an audit's models here; `tell` hears of what is compiled, `largest` bounds what a graph gets at once.
+def open_pool(address: str, config: AuditConfig, models: Models, store: Store, progress: Progress, stop: Event) -> Pool:
+    """The workers that Ray has for an audit; to be closed after use.
 
     Raises:
-        UserError: an engine that the settings name can't run here, or a bundle is of a precision that it can't.
+        UserError: Ray is not installed, or can't be reached.
     """
-    pieces = dict(config.batches)
-    if largest is not None and largest < config.batch:
-        pieces = {graph: min(pieces.get(graph, largest), largest) for graph in BATCHED}
-    engines = choose(
-        config.engine,
-        [bundle.manifest.role for bundle in models.all],
-        tell=tell,
-        open_inductor=models.open_inductor,
-        pieces=pieces,
-        graphs=config.cuda_graphs,
-    )
-    engines.require_precision(models.all)
-    return engines
-
-
-def generate_stage(
-    config: AuditConfig, models: Models, seed: int, threads: int, engines: Engines, stop: Event | None = None
-) -> GenerateStage:
-    """What makes an audit's images, under a seed of choice; a server is no longer waited for when `stop` is set."""
-    if isinstance(config.generator, ServedModel):
-        from mothlight.engine.stages.served import ServedGenerateStage  # only who is served loads an HTTP client
-
-        return ServedGenerateStage(config.generator, seed, stop)
-    if models.generator is None:
-        from mothlight.engine.world.render import Renderer  # the audit of a neural generator never loads the world
-
-        return DrawStage(Renderer(seed), threads)
-    return DiffusionStage(
-        models.generator,
-        seed=seed,
-        steps=config.steps,
-        lanes=threads if engines.device.unified else 1,
-        engines=engines,
+    ((folder,),) = store.rows("select folder from audit")
+    _, photographs = photographs_of_audit(store, config, progress, stop)
+    bounds = store.rows("select passes_from from gate_bound order by passes_from")
+    names = [config.generator, *config.classifiers, config.gate, config.embedder, config.captioner]
+    paths = {name: bundle_path(name, Path(folder)) for name in names if isinstance(name, str) and name != RENDERER}
+    keys = {bundle.folder.resolve(): bundle.manifest.content_key for bundle in models.all}
+    brief = Brief(
+        settings=config.model_dump_json(),
+        folder=folder,
+        bundles={name: keys[path.resolve()] for name, path in paths.items()},
+        accepted=frozenset(store.rows("select label, accepted from accepted_label")),
+        bounds=tuple(bound for (bound,) in bounds),
+        photographs=tuple(photographs),
         load_backend=models.load_backend,
+        open_inductor=models.open_inductor,
     )
+    return Pool(address, brief, paths, stop=stop)
 
 
-def _captioner(config: AuditConfig, models: Models, engines: Engines, stop: Event) -> Captioner:
-    if models.captioner is not None:
-        return build_captioner(models.captioner, models.load_backend, engines)
-    if isinstance(config.captioner, ServedModel):
-        from mothlight.engine.stages.served import ServedCaptioner  # as above
+def photographs_of_audit(
+    store: Store, config: AuditConfig, progress: Progress, stop: Event
+) -> tuple[Path, list[dict[str, Any]]]:
+    """Where an audit's photographs lie, and those that are used; looked through first, where that is not done yet.
 
-        return ServedCaptioner(config.captioner, stop)
-    raise BundleError(f"There is no captioner {config.captioner}.")
-
-
-def judging_stages(config: AuditConfig, models: Models, engines: Engines) -> list[Stage]:
-    """From images to everything that is known of them."""
-    return [
-        *(ClassifyStage(Classifier(bundle, engines), position) for position, bundle in enumerate(models.classifiers)),
-        gate_stage(models.gate, [label.name for label in config.labels], engines),
-        EmbedStage(models.embedder, engines),
-    ]
+    Raises:
+        UserError: none can be used, or the source can't be read.
+    """
+    if config.images is None:
+        return Path(), []
+    ((folder,),) = store.rows("select folder from audit")
+    source = Path(folder) / config.images.folder
+    if not store.rows("select 1 from photograph limit 1"):
+        progress.phase("looking through the photographs", 0, 0)
+        store.append("photograph", take(config, source, lambda _: check(stop)))
+    return source, store.records("from photograph where half is not null")
 
 
 def _begin_run(store: Store, config: AuditConfig, threads: int, engines: str) -> int:
@@ -642,12 +642,6 @@ def _begin_run(store: Store, config: AuditConfig, threads: int, engines: str) ->
         ],
     )
     return int(last) + 1
-
-
-def this_machine() -> str:
-    """What an image's last bits may hang on: processor, cores, libraries."""
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "duckdb", "numpy"))
-    return f"{platform.machine()}, {os.cpu_count()} cores, {libraries}"
 
 
 def other_conditions(store: Store, threads: int) -> str:

@@ -1,4 +1,4 @@
-"""The README's table of model families, from the rows of `families.py`: `python -m mothlight.exporters.table`."""
+"""The families of models as a table, for exporters/README.md: `python -m mothlight.exporters.table`."""
 
 from mothlight.exporters import captioner, classifier, embedder, generator, preprocess
 from mothlight.exporters.classifiers import onnx_file

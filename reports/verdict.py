@@ -94,9 +94,11 @@ def _how_many(audit: doc.Audit, bugs: Sequence[doc.Bug]) -> str:
     findings = sum(test.status == "confirmed" for bug in bugs for test in (*bug.classifiers, *bug.variants))
     count = "1 bug is" if len(bugs) == 1 else f"{len(bugs):,} bugs are"
     inside = "" if findings == len(bugs) else f" ({findings:,} findings: wordings and classifiers of these)"
+    kinds = {test.tested_on for bug in bugs for test in (*bug.classifiers, *bug.variants)}
+    apart = " That holds for photographs and for generated images, each by itself." if len(kinds) > 1 else ""
     return (
         f"{count} confirmed{inside}; at most {level(audit.fdr)} of what is confirmed is false on average, "
-        "of findings and of bugs, however long the audit ran."
+        f"of findings and of bugs, however long the audit ran.{apart}"
     )
 
 

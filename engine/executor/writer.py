@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
+from typing import Protocol
 
 from mothlight.engine.batch import Batch
 from mothlight.engine.executor.failures import Failures
-from mothlight.engine.records import image_id_of
+from mothlight.engine.executor.rows import Rows, Table, chunk_table, failures_of, together
+from mothlight.engine.records import Chunk
 from mothlight.engine.stages.caption import Caption
 from mothlight.sql import Store
 
@@ -18,6 +15,37 @@ FLUSH_CHUNKS = 4
 FLUSH_SECONDS = 2.0
 FLUSH_BYTES = 32 << 20
 """Of pictures: while they are written, no more than a few batches may pile up behind them."""
+
+
+def rows_of(store: Store, classifiers: Sequence[tuple[str, Sequence[str]]]) -> Rows:
+    """What makes rows for a database."""
+    accepted = frozenset(store.rows("select label, accepted from accepted_label"))
+    bounds = store.rows("select passes_from from gate_bound order by passes_from")
+    return Rows(classifiers, accepted, [bound for (bound,) in bounds])
+
+
+class Written(Protocol):
+    """Some whole chunks that another process made into rows."""
+
+    @property
+    def chunks(self) -> Sequence[Chunk]:
+        """Which they are."""
+        ...
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """Their rows."""
+        ...
+
+    @property
+    def failures(self) -> Sequence[str]:
+        """Of each image that could not be made: which, and why."""
+        ...
+
+    @property
+    def worker(self) -> str:
+        """Who made them."""
+        ...
 
 
 class Writer:
@@ -35,10 +63,11 @@ class Writer:
         self.store = store
         self.failures = failures or Failures(1.0)
         self.run_id = run_id
-        self.rows = Rows(store, classifiers)
+        self.rows = rows_of(store, classifiers)
         self.committed = committed
         self.open: list[Batch] = []
         self.whole: list[list[Batch]] = []
+        self.elsewhere: list[Written] = []
         self.flushed = monotonic()
         self.busy = 0.0
         """Seconds spent in `flush`."""
@@ -54,9 +83,17 @@ class Writer:
         if self._is_due():
             self.flush()
 
+    def take(self, made: Written) -> None:
+        """Take chunks that another process made."""
+        self.elsewhere.append(made)
+        if self._is_due():
+            self.flush()
+
     def _is_due(self) -> bool:
-        if not self.whole:
+        if not self.whole and not self.elsewhere:
             return False
+        if sum(len(made.chunks) for made in self.elsewhere) >= FLUSH_CHUNKS:
+            return True
         pictures = (jpeg for chunk in self.whole for batch in chunk for jpeg in batch.arrays.get("jpeg", ()))
         return (
             len(self.whole) >= FLUSH_CHUNKS
@@ -69,26 +106,26 @@ class Writer:
         start = monotonic()
         # taken first: if a signal strikes right after the commit, they must not be written twice
         chunks, self.whole = self.whole, []
-        tables = [chunk_table(chunks, self.run_id), *self.rows.of(chunks)]
-        self.store.append_all(tables)
-        images = sum(len(batch.indices) for chunk in chunks for batch in chunk)
+        elsewhere, self.elsewhere = self.elsewhere, []
+        own = [batches[0].chunk for batches in chunks]
+        others = [chunk for made in elsewhere for chunk in made.chunks]
+        rows = [*(self.rows.of(chunks) if chunks else ()), *(table for made in elsewhere for table in made.tables)]
+        tables = together(rows)
+        workers = [{"chunk_id": c.chunk_id, "worker": made.worker} for made in elsewhere for c in made.chunks]
+        self.store.append_all([chunk_table([*own, *others], self.run_id), *tables.items(), ("chunk_worker", workers)])
+        images = sum(chunk.images for chunk in (*own, *others))
         self.flushed = monotonic()
         self.busy += self.flushed - start
         self.flushes += 1
         self.written += images
         self.committed(images)
-        self._count_failures(chunks, dict(tables)["model_failure"].to_pylist(), images)
+        failed = [said for chunk in chunks for batch in chunk for said in failures_of(batch)]
+        failed += [one for made in elsewhere for one in made.failures]
+        by_model = tables["model_failure"].to_pylist() if "model_failure" in tables else []
+        self._count_failures(failed, by_model, images)
 
-    def _count_failures(
-        self, chunks: Sequence[Sequence[Batch]], by_model: Sequence[Mapping[str, str]], images: int
-    ) -> None:
+    def _count_failures(self, failed: Sequence[str], by_model: Sequence[Mapping[str, str]], images: int) -> None:
         """What failed is committed by now, as rows; whether it is too much is asked afterwards."""
-        failed = [
-            f"index {index} of the prompt {batch.chunk.prompt.text!r}: {reason}"
-            for chunk in chunks
-            for batch in chunk
-            for index, reason in batch.failures.items()
-        ]
         self.failures.count("generate", images, len(failed), "".join(failed[-1:]))
         for name in (*(name for name, _ in self.rows.classifiers), "embedder"):
             own = [row for row in by_model if row["model"] == name]
@@ -113,10 +150,11 @@ class CaptionWriter:
         own = range(len(batch.indices))
         self.open += [(batch.arrays["image_id"][row], batch.arrays["caption"][row]) for row in own]
         if batch.indices[-1] == batch.chunk.indices[-1]:
-            self._commit()
+            made, self.open = self.open, []
+            self.commit(made)
 
-    def _commit(self) -> None:
-        made, self.open = self.open, []
+    def commit(self, made: Sequence[tuple[str, Caption]]) -> None:
+        """Write captions by image."""
         said = [{"image_id": key, "text": one.text} for key, one in made if not one.refused]
         refused = [{"image_id": key, "reason": one.refused} for key, one in made if one.refused]
         self.store.append_all([("caption", said), ("caption_failure", refused)])
@@ -125,177 +163,12 @@ class CaptionWriter:
         self.failures.count("caption", len(made), len(refused), last)
 
 
-Table = tuple[str, pa.Table]
-OF_PREDICTION = ("image_id", "prompt_id", "wave", "index", "gate_score", "label")
-"""What a prediction is told of its image."""
-
-
-def chunk_table(chunks: Sequence[Sequence[Batch]], run_id: int) -> Table:
-    """One row for each whole chunk."""
-    made = [batches[0].chunk for batches in chunks]
-    columns = {
-        "chunk_id": pa.array([chunk.chunk_id for chunk in made], pa.string()),
-        "prompt_id": pa.array([chunk.prompt.prompt_id for chunk in made], pa.string()),
-        "wave": pa.array([chunk.wave for chunk in made], pa.int32()),
-        "first_index": pa.array([chunk.first_index for chunk in made], pa.int64()),
-        "images": pa.array([chunk.images for chunk in made], pa.int32()),
-        "run_id": pa.array([run_id] * len(made), pa.int32()),
-    }
-    return "chunk", pa.table(columns)
-
-
-class Rows:
-    """Batches → the rows of their images, by table."""
-
-    def __init__(self, store: Store, classifiers: Sequence[tuple[str, Sequence[str]]]) -> None:
-        """`classifiers` are names and labels in the order of the stage."""
-        self.classifiers = classifiers
-        self.accepted = set(store.rows("select label, accepted from accepted_label"))
-        bounds = store.rows("select passes_from from gate_bound order by passes_from")
-        self.bounds = np.array([bound for (bound,) in bounds], np.float64)
-
-    def of(self, chunks: Sequence[Sequence[Batch]]) -> list[Table]:
-        """The rows of all images, column by column; one that failed is a row in `item_failure` and no other."""
-        batches = [batch for chunk in chunks for batch in chunk]
-        sound = [[row for row, index in enumerate(batch.indices) if index not in batch.failures] for batch in batches]
-
-        def rows(name: str) -> NDArray[Any]:
-            """An array of every image that is sound, one after the other."""
-            parts = [batch.arrays[name][some] for batch, some in zip(batches, sound, strict=True) if some]
-            return np.concatenate(parts) if parts else np.empty(0)
-
-        if not any(sound):
-            return [("item_failure", _failures(batches)), ("model_failure", pa.table({}))]
-        made = _image_columns(batches, sound)
-        made["gate_score"] = pa.array(rows("gate").astype(np.float32))
-        ids = made["image_id"]
-        labels = [batch.chunk.prompt.label for batch, some in zip(batches, sound, strict=True) for _ in some]
-        failures: list[dict[str, str]] = []
-        predictions = []
-        for position, (name, known) in enumerate(self.classifiers):
-            indices, scores, score = (rows(f"{one}_{position}") for one in ("indices", "scores", "score"))
-            good = np.asarray(np.isfinite(scores).all(axis=1) & np.isfinite(score), np.bool_)
-            failures += _model_failures(ids, good, "classifier", name, "gave a score that is not finite")
-            columns = {**made, "label": pa.array(labels, pa.string())}
-            of = {key: column.filter(pa.array(good)) for key, column in columns.items() if key in OF_PREDICTION}
-            predictions.append(self._predictions(of, name, known, indices[good], scores[good], score[good]))
-        predicted = pa.concat_tables(predictions)
-        tables = [("item_failure", _failures(batches)), ("image", pa.table({**made, **_agreement(ids, predicted)}))]
-        tables += [("prediction", predicted.drop_columns(["label"])), ("outcome_count", self._counted(predicted))]
-        vectors = rows("embedding").astype(np.float32)
-        good = np.asarray(np.isfinite(vectors).all(axis=1), np.bool_)
-        failures += _model_failures(ids, good, "embedder", "embedder", "gave an embedding that is not finite")
-        of = {key: made[key].filter(pa.array(good)) for key in ("image_id", "wave")}
-        vector = _lists(pa.array(vectors[good].ravel()), vectors.shape[1])
-        tables.append(("embedding", pa.table({**of, "vector": vector})))
-        tables.append(("model_failure", pa.Table.from_pylist(failures)))
-        return tables
-
-    def _predictions(
-        self,
-        of: dict[str, pa.Array],
-        name: str,
-        known: Sequence[str],
-        indices: NDArray[Any],
-        scores: NDArray[Any],
-        score: NDArray[Any],
-    ) -> pa.Table:
-        """What a classifier says of images: of its `known` labels the first (B, K), and their scores (B, K)."""
-        scores = scores.astype(np.float32)
-        words = pa.array(known, pa.string())
-        predicted = words.take(pa.array(np.ascontiguousarray(indices[:, 0])))
-        said = zip(of["label"].to_pylist(), predicted.to_pylist(), strict=True)
-        margin = scores[:, 0] - scores[:, 1] if scores.shape[1] > 1 else [None] * len(scores)
-        return pa.table(
-            {
-                **of,
-                "classifier": pa.array([name] * len(predicted), pa.string()),
-                "predicted": predicted,
-                "wrong": pa.array([one not in self.accepted for one in said], pa.bool_()),
-                "score": pa.array(np.ascontiguousarray(scores[:, 0])),
-                "label_score": pa.array(score.astype(np.float32)),
-                "margin": pa.array(margin, pa.float32()),
-                "top_labels": _lists(words.take(pa.array(indices.ravel())), indices.shape[1]),
-                "top_scores": _lists(pa.array(scores.ravel()), scores.shape[1]),
-            }
-        )
-
-    def _counted(self, predictions: pa.Table) -> pa.Table:
-        """How many of the predictions are the same but for their image, by the bound that the gate's score reaches."""
-        scores = predictions["gate_score"].to_numpy().astype(np.float64)
-        reached = self.bounds[np.maximum(np.searchsorted(self.bounds, scores, side="right") - 1, 0)]
-        keys = ["prompt_id", "wave", "classifier", "predicted", "wrong"]
-        of = predictions.select(keys).append_column("gate_from", pa.array(reached))
-        counted = of.group_by([*keys, "gate_from"], use_threads=False).aggregate([([], "count_all")])
-        return counted.rename_columns({"count_all": "images"})
-
-
-def _agreement(ids: pa.Array, predictions: pa.Table) -> dict[str, pa.Array]:
-    """How many different first choices each image has, and how many wrong ones."""
-    of = predictions.group_by("image_id", use_threads=False)
-    said = of.aggregate([("predicted", "count_distinct"), ("wrong", "sum")]).to_pylist()
-    known = {row["image_id"]: (row["predicted_count_distinct"], row["wrong_sum"]) for row in said}
-    numbers = [known.get(one, (0, 0)) for one in ids.to_pylist()]
-    return {
-        "answers": pa.array([answers for answers, _ in numbers], pa.int32()),
-        "errors": pa.array([errors for _, errors in numbers], pa.int32()),
-    }
-
-
-def _model_failures(ids: pa.Array, good: NDArray[np.bool_], role: str, model: str, what: str) -> list[dict[str, str]]:
-    reason = f"{model} {what}" if role == "classifier" else f"it {what}"
-    return [
-        {"image_id": ids[row].as_py(), "role": role, "model": model, "reason": reason}
-        for row in np.flatnonzero(~good).tolist()
-    ]
-
-
-def _image_columns(batches: Sequence[Batch], sound: Sequence[Sequence[int]]) -> dict[str, pa.Array]:
-    ids, chunk_ids, prompt_ids, waves, indices, jpegs = [], [], [], [], [], []
-    for batch, some in zip(batches, sound, strict=True):
-        chunk_id, prompt_id = batch.chunk.chunk_id, batch.chunk.prompt.prompt_id
-        for row in some:
-            ids.append(image_id_of(prompt_id, batch.indices[row]))
-            indices.append(batch.indices[row])
-            jpegs.append(batch.arrays["jpeg"][row])
-        chunk_ids += [chunk_id] * len(some)
-        prompt_ids += [prompt_id] * len(some)
-        waves += [batch.chunk.wave] * len(some)
-    return {
-        "image_id": pa.array(ids, pa.string()),
-        "chunk_id": pa.array(chunk_ids, pa.string()),
-        "prompt_id": pa.array(prompt_ids, pa.string()),
-        "wave": pa.array(waves, pa.int32()),
-        "index": pa.array(indices, pa.int64()),
-        "jpeg": pa.array(jpegs, pa.binary()),
-    }
-
-
-def _failures(batches: Sequence[Batch]) -> pa.Table:
-    failed = [(batch.chunk, index) for batch in batches for index in batch.indices if index in batch.failures]
-    reasons = [batch.failures[index] for batch in batches for index in batch.indices if index in batch.failures]
-    return pa.table(
-        {
-            "chunk_id": pa.array([chunk.chunk_id for chunk, _ in failed], pa.string()),
-            "prompt_id": pa.array([chunk.prompt.prompt_id for chunk, _ in failed], pa.string()),
-            "index": pa.array([index for _, index in failed], pa.int64()),
-            "reason": pa.array(reasons, pa.string()),
-        }
-    )
-
-
-def _lists(values: pa.Array, width: int) -> pa.Array:
-    """Values as lists of so many each."""
-    offsets = pa.array(np.arange(0, len(values) + 1, width, dtype=np.int32))
-    return pa.ListArray.from_arrays(offsets, values)
-
-
 class SecondWriter:
     """The sink for images that failed and are tried a second time: what comes of it takes the failure's place."""
 
     def __init__(self, store: Store, classifiers: Sequence[tuple[str, Sequence[str]]]) -> None:
         self.store = store
-        self.rows = Rows(store, classifiers)
+        self.rows = rows_of(store, classifiers)
 
     def __call__(self, batch: Batch) -> None:
         """Take the next batch."""

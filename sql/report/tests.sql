@@ -14,6 +14,7 @@ asked as (
     join label on label.label = own.label
     join wave on wave.prompt_id = own.prompt_id and wave.wave > hypothesis.born_wave
     cross join (values (true), (false)) as side(described)
+    where shown.tested_on = 'generated'
 ),
 rates as (
     select

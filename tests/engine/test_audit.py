@@ -274,7 +274,8 @@ SHOWN_ONLY = ("audit", "export", "models")
 
 def test_the_commands_of_the_readme_run(whole: Path, tmp_path: Path, root: Path) -> None:
     """On the small audit instead of the large one; what makes an audit or a bundle is shown its options only."""
-    shutil.copytree(whole, tmp_path / "audits" / "tinyworld")
+    for name in ("tinyworld", "photographs-0"):
+        shutil.copytree(whole, tmp_path / "audits" / name)
     shutil.copytree(bundle_path("tinyworld:clean-resnet", Path()), tmp_path / "bundles" / "mine")
     image_id = ask(whole, "select image_id from image limit 1")[0][0]
     commands = readme_commands(root)

@@ -12,6 +12,7 @@ import pytest
 from mothlight.engine import session
 from mothlight.engine.errors import UserError
 from mothlight.engine.executor.source import by_prompts
+from mothlight.engine.making import this_machine
 from mothlight.engine.opening import check_batch, load_models, open_database
 from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.score import load_truth
@@ -92,7 +93,7 @@ def test_a_clock_that_is_set_back_ends_no_audit(tmp_path: Path, monkeypatch: pyt
 def test_other_libraries_and_threads_are_said_when_an_audit_goes_on() -> None:
     with open_audit() as store:
         assert session.other_conditions(store, 2) == ""
-        run = {"run_id": 1, "mothlight_version": version("mothlight"), "machine": session.this_machine(), "threads": 2}
+        run = {"run_id": 1, "mothlight_version": version("mothlight"), "machine": this_machine(), "threads": 2}
         store.append("run", [run | {"started_at": datetime(2026, 1, 1), "max_images": 9, "batch": 3}])  # noqa: DTZ001  # UTC
         assert session.other_conditions(store, 2) == ""
         assert "2 threads; those to come with" in session.other_conditions(store, 4)

@@ -33,7 +33,7 @@ supervised = cli.supervised
 def broken():
     flights = supervised()
     from mothlight.engine.errors import DeviceLostError
-    from mothlight.engine.session import image_ids
+    from mothlight.engine.making import image_ids
     from mothlight.engine.stages.encode import EncodeStage
 
     whole = EncodeStage.__call__

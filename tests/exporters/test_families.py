@@ -136,7 +136,7 @@ def _graphs_in_table(family: Family, bundle: Bundle) -> list[str]:
 
 def test_the_readme_has_the_table() -> None:
     """Made by `python -m mothlight.exporters.table`."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[2] / "exporters" / "README.md").read_text(encoding="utf-8")
     assert table.table() in readme
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mothlight.engine.batch import Batch
 from mothlight.engine.errors import TooManyFailuresError
 from mothlight.engine.executor.failures import LEAST, Failures
-from mothlight.engine.executor.writer import Rows
+from mothlight.engine.executor.writer import rows_of
 from mothlight.engine.opening import Models
 from mothlight.engine.records import Chunk, Prompt
 from mothlight.engine.world.render import Renderer
@@ -50,7 +50,7 @@ def judged(size: int, broken: dict[str, int]) -> Batch:
 )
 def test_a_model_that_fails_costs_itself_alone(broken: dict[str, int], counts: dict[str, int]) -> None:
     with open_audit() as store:
-        tables = Rows(store, [("one", LABELS), ("other", LABELS)]).of([[judged(4, broken)]])
+        tables = rows_of(store, [("one", LABELS), ("other", LABELS)]).of([[judged(4, broken)]])
     predictions = Counter(
         name for table, rows in tables if table == "prediction" for name in rows.column("classifier").to_pylist()
     )

@@ -6,10 +6,11 @@ import pytest
 
 from mothlight.engine.batch import Batch
 from mothlight.engine.device import Stream
+from mothlight.engine.making import image_ids
 from mothlight.engine.models.runner import Buffers, OrtRunner
 from mothlight.engine.opening import Models, open_database
 from mothlight.engine.records import Chunk
-from mothlight.engine.session import Progress, Session, image_ids
+from mothlight.engine.session import Progress, Session
 from mothlight.engine.stages.encode import EncodeStage
 from mothlight.sql import open_audit
 from mothlight.sql.store import DATABASE

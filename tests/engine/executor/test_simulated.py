@@ -16,12 +16,12 @@ from mothlight.engine.device import Buffer, Device, Kernel, Spec, Staged, Stream
 from mothlight.engine.executor import pipeline as pipeline_module
 from mothlight.engine.executor.pipeline import Mark, Pipeline
 from mothlight.engine.host import Host
+from mothlight.engine.making import generate_stage, judging_stages
 from mothlight.engine.models.cache import EngineCache
 from mothlight.engine.models.engines import Engines
 from mothlight.engine.models.tensorrt import Compiler
 from mothlight.engine.opening import Models, load_models
 from mothlight.engine.records import Chunk, Prompt
-from mothlight.engine.session import generate_stage, judging_stages
 from mothlight.engine.stages.caption import GraphCaptioner
 from mothlight.engine.stages.encode import EncodeStage
 from tests.simulated import Simulated, SimulatedEngines

@@ -163,6 +163,7 @@ def test_the_report_says_what_was_proved_on_what(before: Path) -> None:
     page = (before / "report" / "index.html").read_text(encoding="utf-8")
     assert "<dt>Proved on</dt><dd>photographs; on generated images it was not tested" in page
     assert "kept for proof; 5 more were set aside" in page
+    assert "<dt>Any error</dt>" not in page  # that is of generated pairs
     code, words = mothlight("explain", before, "1")
     assert code == 0
     assert "pairs of the photographs" in words
@@ -256,6 +257,7 @@ def test_photographs_and_generator_confirm_each_other(tmp_path: Path) -> None:
     ]
     page = (tmp_path / "audit" / "report" / "index.html").read_text(encoding="utf-8")
     assert "<dt>Proved on</dt><dd>photographs and generated images: there" in page
+    assert "for photographs and for generated images, each by itself" in page
 
 
 def test_pictures_of_many_sizes_become_one_square(tmp_path: Path) -> None:
